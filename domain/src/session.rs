@@ -1,0 +1,171 @@
+//! A session.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use tally_events::{
+    CredentialId, Event, Personal, SessionId, StreamId, UserId,
+    session::{SessionEndReason, SessionEnded, SessionMethod, SessionStarted},
+};
+
+use crate::{
+    policy::{Act, Action},
+    principal::{PersonCredential, Principal},
+    world::{Command, Context, Decision, World},
+};
+
+/// What decisions need to know of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    pub started: Option<Started>,
+    pub ended: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    pub user: UserId,
+    pub expires_at: DateTime<Utc>,
+}
+
+impl Session {
+    pub const INITIAL: Self = Self { started: None, ended: false };
+
+    pub fn evolve(&mut self, event: &Event) {
+        match event {
+            Event::SessionStarted(e) => {
+                self.started = Some(Started { user: e.user_id, expires_at: e.expires_at });
+            }
+            Event::SessionEnded(_) => self.ended = true,
+            Event::UserRegistered(_)
+            | Event::UserProfileChanged(_)
+            | Event::UserSuspended(_)
+            | Event::UserReinstated(_)
+            | Event::LoginCodeIssued(_)
+            | Event::LoginCodeRefused(_)
+            | Event::LoginCodeVerified(_)
+            | Event::TokenMinted(_)
+            | Event::TokenRenewed(_)
+            | Event::TokenRevoked(_) => {}
+        }
+    }
+
+    /// Whether it lets somebody in at this moment.
+    #[must_use]
+    pub fn is_live(&self, now: DateTime<Utc>) -> bool {
+        !self.ended && self.started.as_ref().is_some_and(|started| now < started.expires_at)
+    }
+}
+
+/// Where a session or a login attempt came from. Personal: its `Debug` is empty.
+#[derive(Clone, Default)]
+pub struct Origin {
+    /// The client's IP address.
+    pub address: Option<String>,
+    pub user_agent: Option<String>,
+}
+
+impl std::fmt::Debug for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Origin")
+    }
+}
+
+impl Origin {
+    pub(crate) fn address(&self) -> Option<Personal> {
+        self.address.as_deref().map(Personal::clear)
+    }
+
+    pub(crate) fn user_agent(&self) -> Option<Personal> {
+        self.user_agent.as_deref().map(Personal::clear)
+    }
+}
+
+/// The event that starts a session.
+pub(crate) fn started(
+    user_id: UserId,
+    method: SessionMethod,
+    minted_by: Option<CredentialId>,
+    expires_at: DateTime<Utc>,
+    origin: &Origin,
+) -> SessionStarted {
+    let (address, user_agent) = (origin.address(), origin.user_agent());
+    SessionStarted { user_id, method, minted_by, expires_at, address, user_agent }
+}
+
+/// The rules of a session.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SessionRefusal {
+    #[error("a session is required")]
+    NotASession,
+    /// It ended between the guard's look and the decision.
+    #[error("the session is no longer live")]
+    Ended,
+}
+
+/// A session makes another one for the command line.
+#[derive(Clone, Debug)]
+pub struct StartCommandLineSession {
+    pub parent: SessionId,
+    pub session: SessionId,
+    pub lifetime: TimeDelta,
+    pub origin: Origin,
+}
+
+impl Act for StartCommandLineSession {
+    const ACTION: Action = Action::StartCommandLineSession;
+}
+
+impl Command for StartCommandLineSession {
+    /// When the new session expires.
+    type Outcome = DateTime<Utc>;
+    type Refusal = SessionRefusal;
+
+    fn reads(&self) -> Vec<StreamId> {
+        vec![self.parent.into(), self.session.into()]
+    }
+
+    fn decide(&self, world: &World, context: &Context) -> Result<Decision<DateTime<Utc>>, SessionRefusal> {
+        let Principal::Person { user, credential: PersonCredential::Session { id, .. } } = context.principal
+        else {
+            return Err(SessionRefusal::NotASession);
+        };
+        if id != self.parent || !world.session(self.parent).is_live(context.now) {
+            return Err(SessionRefusal::Ended);
+        }
+        let expires_at = context.now + self.lifetime;
+        let minted_by = Some(CredentialId::Session(self.parent));
+        let event = started(user, SessionMethod::CommandLine, minted_by, expires_at, &self.origin);
+        Ok(Decision::of(expires_at, [(self.session.into(), event.into())]))
+    }
+}
+
+/// The person logs out.
+#[derive(Clone, Copy, Debug)]
+pub struct EndSession {
+    pub session: SessionId,
+}
+
+impl Act for EndSession {
+    const ACTION: Action = Action::EndSession;
+}
+
+impl Command for EndSession {
+    type Outcome = ();
+    type Refusal = SessionRefusal;
+    const REVOKES: bool = true;
+
+    fn reads(&self) -> Vec<StreamId> {
+        vec![self.session.into()]
+    }
+
+    /// Another person's session is left alone, as if it did not exist.
+    fn decide(&self, world: &World, context: &Context) -> Result<Decision<()>, SessionRefusal> {
+        let session = world.session(self.session);
+        match &session.started {
+            Some(started) if !session.ended && Some(started.user) == context.principal.user() => {
+                let event = SessionEnded { user_id: started.user, reason: SessionEndReason::LoggedOut };
+                Ok(Decision::of((), [(self.session.into(), event.into())]))
+            }
+            Some(_) | None => Ok(Decision::unchanged(())),
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! A personal access token.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use tally_events::{
+    CredentialId, Event, Personal, StreamId, TokenId, UserId,
+    token::{RevocationReason, TokenKind, TokenMinted, TokenRenewed, TokenRevoked},
+};
+
+use crate::{
+    credential::{CredentialHash, Plaintext},
+    policy::{Act, Action},
+    principal::{PersonCredential, Principal},
+    world::{Command, Context, Decision, World},
+};
+
+/// The longest lifetime that can be asked for.
+pub const LIFETIME_DAYS_MAX: i64 = 3650;
+/// How far a renewal moves the expiry, counted from now.
+pub const RENEWAL: TimeDelta = TimeDelta::days(90);
+/// How little must remain for a renewal to do anything.
+pub const RENEWAL_WINDOW: TimeDelta = TimeDelta::days(7);
+/// Characters in a token's name.
+pub const NAME_CHARACTERS_MAX: usize = 200;
+
+/// What decisions need to know of a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    pub minted: Option<Minted>,
+    pub revoked: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Minted {
+    pub user: UserId,
+    pub minted_by: CredentialId,
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl Token {
+    pub const INITIAL: Self = Self { minted: None, revoked: false };
+
+    pub fn evolve(&mut self, event: &Event) {
+        match event {
+            Event::TokenMinted(e) => {
+                self.minted =
+                    Some(Minted { user: e.user_id, minted_by: e.minted_by, expires_at: e.expires_at });
+            }
+            Event::TokenRenewed(e) => {
+                if let Some(minted) = &mut self.minted {
+                    minted.expires_at = Some(e.expires_at);
+                }
+            }
+            Event::TokenRevoked(_) => self.revoked = true,
+            Event::UserRegistered(_)
+            | Event::UserProfileChanged(_)
+            | Event::UserSuspended(_)
+            | Event::UserReinstated(_)
+            | Event::LoginCodeIssued(_)
+            | Event::LoginCodeRefused(_)
+            | Event::LoginCodeVerified(_)
+            | Event::SessionStarted(_)
+            | Event::SessionEnded(_) => {}
+        }
+    }
+
+    /// The token, if it lets somebody in at this moment.
+    #[must_use]
+    pub fn live(&self, now: DateTime<Utc>) -> Option<&Minted> {
+        self.minted
+            .as_ref()
+            .filter(|minted| !self.revoked && minted.expires_at.is_none_or(|expiry| now < expiry))
+    }
+}
+
+/// The rules of a token.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TokenRefusal {
+    #[error("a person's session or personal access token is required")]
+    NotAPerson,
+    /// It ended between the guard's look and the decision.
+    #[error("the credential is no longer live")]
+    CredentialEnded,
+    #[error("only personal access tokens can be renewed")]
+    NotRenewable,
+    #[error("the line of the token changed")]
+    LineChanged,
+}
+
+/// What a person may ask of a new token.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TokenRequestError {
+    #[error("name is required")]
+    NameMissing,
+    #[error("name is longer than {NAME_CHARACTERS_MAX} characters")]
+    NameTooLong,
+    #[error("expires_in_days must be between 1 and {LIFETIME_DAYS_MAX}")]
+    LifetimeOutOfRange,
+}
+
+/// A checked name and lifetime.
+#[derive(Clone)]
+pub struct TokenRequest {
+    name: String,
+    lifetime: Option<TimeDelta>,
+}
+
+impl std::fmt::Debug for TokenRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenRequest")
+    }
+}
+
+impl TokenRequest {
+    /// # Errors
+    /// A blank or overlong name, a lifetime outside 1 to 3650 days.
+    pub fn new(name: &str, expires_in_days: Option<i64>) -> Result<Self, TokenRequestError> {
+        let name = name.trim();
+        if name.is_empty() {
+            return Err(TokenRequestError::NameMissing);
+        }
+        if name.chars().count() > NAME_CHARACTERS_MAX {
+            return Err(TokenRequestError::NameTooLong);
+        }
+        if expires_in_days.is_some_and(|days| !(1..=LIFETIME_DAYS_MAX).contains(&days)) {
+            return Err(TokenRequestError::LifetimeOutOfRange);
+        }
+        Ok(Self { name: name.to_owned(), lifetime: expires_in_days.map(TimeDelta::days) })
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Mints a personal access token for the person who asks. The plaintext stays with the caller.
+#[derive(Clone, Debug)]
+pub struct MintToken {
+    pub token: TokenId,
+    /// The credential that mints: the head of the new token's line.
+    pub minted_by: CredentialId,
+    pub user: UserId,
+    pub request: TokenRequest,
+    pub hash: CredentialHash,
+    pub prefix: String,
+}
+
+impl MintToken {
+    #[must_use]
+    pub fn new(user: UserId, minted_by: CredentialId, request: TokenRequest, secret: &Plaintext) -> Self {
+        let (hash, prefix) = (secret.hash(), secret.display_prefix());
+        Self { token: TokenId::new(), minted_by, user, request, hash, prefix }
+    }
+}
+
+impl Act for MintToken {
+    const ACTION: Action = Action::MintPersonalAccessToken;
+}
+
+impl Command for MintToken {
+    /// When the token expires; none: never.
+    type Outcome = Option<DateTime<Utc>>;
+    type Refusal = TokenRefusal;
+
+    fn reads(&self) -> Vec<StreamId> {
+        vec![self.token.into(), stream_of(self.minted_by), self.user.into()]
+    }
+
+    fn decide(&self, world: &World, context: &Context) -> Result<Decision<Self::Outcome>, TokenRefusal> {
+        let Principal::Person { user, credential } = context.principal else {
+            return Err(TokenRefusal::NotAPerson);
+        };
+        if user != self.user || credential.id() != self.minted_by || world.user(user).suspended {
+            return Err(TokenRefusal::CredentialEnded);
+        }
+        // What mints must be live at the moment of minting, or a revocation of the whole line
+        // could be overtaken by a token it never saw. A token never outlives the one above it.
+        let ceiling = match self.minted_by {
+            CredentialId::Session(id) if world.session(id).is_live(context.now) => None,
+            CredentialId::Token(id) => {
+                world.token(id).live(context.now).ok_or(TokenRefusal::CredentialEnded)?.expires_at
+            }
+            CredentialId::Session(_) => return Err(TokenRefusal::CredentialEnded),
+        };
+        let wanted = self.request.lifetime.map(|lifetime| context.now + lifetime);
+        let expires_at = earlier(wanted, ceiling);
+        let event = TokenMinted {
+            kind: TokenKind::PersonalAccessToken,
+            user_id: user,
+            name: Personal::clear(self.request.name.as_str()),
+            hash: self.hash.to_hex(),
+            prefix: self.prefix.clone(),
+            minted_by: self.minted_by,
+            expires_at,
+        };
+        Ok(Decision::of(expires_at, [(self.token.into(), event.into())]))
+    }
+}
+
+/// A personal access token extends itself.
+#[derive(Clone, Copy, Debug)]
+pub struct RenewToken {
+    pub token: TokenId,
+    /// The token above it in its line, as a projection knows it.
+    pub parent: Option<TokenId>,
+}
+
+/// What came of a renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewal {
+    pub expires_at: Option<DateTime<Utc>>,
+    pub renewed: bool,
+}
+
+impl Act for RenewToken {
+    const ACTION: Action = Action::RenewPersonalAccessToken;
+}
+
+impl Command for RenewToken {
+    type Outcome = Renewal;
+    type Refusal = TokenRefusal;
+
+    fn reads(&self) -> Vec<StreamId> {
+        [Some(self.token), self.parent].into_iter().flatten().map(StreamId::from).collect()
+    }
+
+    fn decide(&self, world: &World, context: &Context) -> Result<Decision<Renewal>, TokenRefusal> {
+        let Principal::Person { user, credential: PersonCredential::PersonalAccessToken { id, .. } } =
+            context.principal
+        else {
+            return Err(TokenRefusal::NotRenewable);
+        };
+        let minted = world.token(self.token).live(context.now).ok_or(TokenRefusal::CredentialEnded)?;
+        if id != self.token || minted.user != user {
+            return Err(TokenRefusal::CredentialEnded);
+        }
+        let parent = match minted.minted_by {
+            CredentialId::Token(parent) => Some(parent),
+            CredentialId::Session(_) => None,
+        };
+        if parent != self.parent {
+            return Err(TokenRefusal::LineChanged);
+        }
+        let unchanged = Renewal { expires_at: minted.expires_at, renewed: false };
+        let Some(expiry) = minted.expires_at.filter(|expiry| *expiry - context.now <= RENEWAL_WINDOW) else {
+            return Ok(Decision::unchanged(unchanged));
+        };
+        // A token whose parent is gone lives out its days and no more.
+        let ceiling = match parent.map(|parent| world.token(parent).live(context.now)) {
+            None => None,
+            Some(None) => return Ok(Decision::unchanged(unchanged)),
+            Some(Some(parent)) => parent.expires_at,
+        };
+        let expires_at = earlier(Some(context.now + RENEWAL), ceiling).filter(|renewed| *renewed > expiry);
+        let Some(expires_at) = expires_at else { return Ok(Decision::unchanged(unchanged)) };
+        let event = TokenRenewed { user_id: user, expires_at };
+        let renewal = Renewal { expires_at: Some(expires_at), renewed: true };
+        Ok(Decision::of(renewal, [(self.token.into(), event.into())]))
+    }
+}
+
+/// The owner revokes tokens: one, or one and its line.
+#[derive(Clone, Debug)]
+pub struct RevokeTokens {
+    /// The token that was named.
+    pub root: TokenId,
+    /// Tokens below it that go with it.
+    pub line: Vec<TokenId>,
+}
+
+impl Act for RevokeTokens {
+    const ACTION: Action = Action::RevokePersonalAccessToken;
+}
+
+impl Command for RevokeTokens {
+    /// The tokens that were live until now.
+    type Outcome = Vec<TokenId>;
+    type Refusal = TokenRefusal;
+    const REVOKES: bool = true;
+
+    fn reads(&self) -> Vec<StreamId> {
+        self.each().map(StreamId::from).collect()
+    }
+
+    /// Unknown and foreign tokens are left alone, as if they did not exist.
+    fn decide(&self, world: &World, context: &Context) -> Result<Decision<Vec<TokenId>>, TokenRefusal> {
+        let owner = context.principal.user().ok_or(TokenRefusal::NotAPerson)?;
+        let ours: Vec<TokenId> = self
+            .each()
+            .filter(|id| {
+                let token = world.token(*id);
+                !token.revoked && token.minted.as_ref().is_some_and(|minted| minted.user == owner)
+            })
+            .collect();
+        let events = ours.iter().map(|id| {
+            let reason = if *id == self.root {
+                RevocationReason::Requested
+            } else {
+                RevocationReason::Line(self.root)
+            };
+            (StreamId::from(*id), TokenRevoked { user_id: owner, reason }.into())
+        });
+        Ok(Decision::of(ours.clone(), events))
+    }
+}
+
+impl RevokeTokens {
+    fn each(&self) -> impl Iterator<Item = TokenId> {
+        std::iter::once(self.root).chain(self.line.iter().copied().filter(|id| *id != self.root))
+    }
+}
+
+/// The stream a credential's history is in.
+#[must_use]
+pub const fn stream_of(credential: CredentialId) -> StreamId {
+    match credential {
+        CredentialId::Session(id) => StreamId::Session(id),
+        CredentialId::Token(id) => StreamId::Token(id),
+    }
+}
+
+/// The earlier of two expiries, where none is never.
+fn earlier(a: Option<DateTime<Utc>>, b: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, other) => one.or(other),
+    }
+}

@@ -1,0 +1,143 @@
+//! A person's account.
+
+use serde::{Deserialize, Serialize};
+use tally_events::{
+    Event, Personal, StreamId, UserId,
+    user::{UserProfileChanged, UserReinstated, UserSuspended},
+};
+
+use crate::{
+    policy::{Act, Action},
+    profile::ProfileChange,
+    world::{Command, Context, Decision, World},
+};
+
+/// What decisions need to know of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    pub registered: bool,
+    pub suspended: bool,
+}
+
+impl User {
+    pub const INITIAL: Self = Self { registered: false, suspended: false };
+
+    pub fn evolve(&mut self, event: &Event) {
+        match event {
+            Event::UserRegistered(_) => self.registered = true,
+            Event::UserSuspended(_) => self.suspended = true,
+            Event::UserReinstated(_) => self.suspended = false,
+            Event::UserProfileChanged(_)
+            | Event::LoginCodeIssued(_)
+            | Event::LoginCodeRefused(_)
+            | Event::LoginCodeVerified(_)
+            | Event::SessionStarted(_)
+            | Event::SessionEnded(_)
+            | Event::TokenMinted(_)
+            | Event::TokenRenewed(_)
+            | Event::TokenRevoked(_) => {}
+        }
+    }
+}
+
+/// The rules of an account.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum UserRefusal {
+    #[error("user not found")]
+    Unknown,
+}
+
+/// The person changes what is shown of them.
+#[derive(Clone, Debug)]
+pub struct ChangeProfile {
+    pub user: UserId,
+    pub change: ProfileChange,
+}
+
+impl Act for ChangeProfile {
+    const ACTION: Action = Action::ChangeProfile;
+}
+
+impl Command for ChangeProfile {
+    type Outcome = ();
+    type Refusal = UserRefusal;
+
+    fn reads(&self) -> Vec<StreamId> {
+        vec![self.user.into()]
+    }
+
+    fn decide(&self, world: &World, context: &Context) -> Result<Decision<()>, UserRefusal> {
+        if !world.user(self.user).registered || context.principal.user() != Some(self.user) {
+            return Err(UserRefusal::Unknown);
+        }
+        let personal = |field: &Option<String>| field.as_deref().map(Personal::clear);
+        let changed = UserProfileChanged {
+            name: personal(&self.change.name),
+            avatar_url: personal(&self.change.avatar_url),
+            language: personal(&self.change.language),
+            timezone: personal(&self.change.timezone),
+            profile_description: personal(&self.change.profile_description),
+        };
+        if changed == UserProfileChanged::default() {
+            return Ok(Decision::unchanged(()));
+        }
+        Ok(Decision::of((), [(self.user.into(), changed.into())]))
+    }
+}
+
+/// An operator closes an account: every credential of it is dead at once.
+#[derive(Clone, Copy, Debug)]
+pub struct SuspendUser {
+    pub user: UserId,
+}
+
+impl Act for SuspendUser {
+    const ACTION: Action = Action::SuspendUser;
+}
+
+impl Command for SuspendUser {
+    type Outcome = ();
+    type Refusal = UserRefusal;
+    const REVOKES: bool = true;
+
+    fn reads(&self) -> Vec<StreamId> {
+        vec![self.user.into()]
+    }
+
+    fn decide(&self, world: &World, _: &Context) -> Result<Decision<()>, UserRefusal> {
+        let user = world.user(self.user);
+        match (user.registered, user.suspended) {
+            (false, _) => Err(UserRefusal::Unknown),
+            (true, true) => Ok(Decision::unchanged(())),
+            (true, false) => Ok(Decision::of((), [(self.user.into(), UserSuspended {}.into())])),
+        }
+    }
+}
+
+/// An operator opens an account again. Credentials from before stay dead: the person logs in anew.
+#[derive(Clone, Copy, Debug)]
+pub struct ReinstateUser {
+    pub user: UserId,
+}
+
+impl Act for ReinstateUser {
+    const ACTION: Action = Action::ReinstateUser;
+}
+
+impl Command for ReinstateUser {
+    type Outcome = ();
+    type Refusal = UserRefusal;
+
+    fn reads(&self) -> Vec<StreamId> {
+        vec![self.user.into()]
+    }
+
+    fn decide(&self, world: &World, _: &Context) -> Result<Decision<()>, UserRefusal> {
+        let user = world.user(self.user);
+        match (user.registered, user.suspended) {
+            (false, _) => Err(UserRefusal::Unknown),
+            (true, false) => Ok(Decision::unchanged(())),
+            (true, true) => Ok(Decision::of((), [(self.user.into(), UserReinstated {}.into())])),
+        }
+    }
+}

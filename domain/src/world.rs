@@ -1,0 +1,145 @@
+//! The shape of a decision: what a command reads, what it decides, what it appends.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use tally_events::{Event, LoginId, Recorded, SessionId, StreamId, TokenId, UserId, Version};
+
+use crate::{login::Login, policy::Act, principal::Principal, session::Session, token::Token, user::User};
+
+/// What a decision may know beside history: the moment and who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    pub now: DateTime<Utc>,
+    pub principal: Principal,
+}
+
+/// A wish to change something.
+pub trait Command: Act + Send + Sync {
+    /// What the caller is told on success.
+    type Outcome: Send;
+    /// The rule that was broken.
+    type Refusal: std::error::Error + Send + Sync + 'static;
+    /// Whether success asserts that something is revoked, and so waits until every replica knows.
+    const REVOKES: bool = false;
+
+    /// Every stream the decision rests on. It holds only if none of them moved meanwhile.
+    fn reads(&self) -> Vec<StreamId>;
+
+    /// Decides. "Already so" is a success without events.
+    ///
+    /// # Errors
+    /// The rule that was broken; then nothing happens.
+    fn decide(&self, world: &World, context: &Context) -> Result<Decision<Self::Outcome>, Self::Refusal>;
+}
+
+/// What to append, all or nothing, and what to tell the caller once it is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision<O> {
+    pub events: Vec<(StreamId, Event)>,
+    pub outcome: O,
+}
+
+impl<O> Decision<O> {
+    /// Success without a change.
+    #[must_use]
+    pub const fn unchanged(outcome: O) -> Self {
+        Self { events: Vec::new(), outcome }
+    }
+
+    #[must_use]
+    pub fn of(outcome: O, events: impl IntoIterator<Item = (StreamId, Event)>) -> Self {
+        Self { events: events.into_iter().collect(), outcome }
+    }
+}
+
+/// The folded state of one stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    User(User),
+    Login(Login),
+    Session(Session),
+    Token(Token),
+}
+
+impl State {
+    /// Raise it when the shape or meaning of any state changes: older snapshots are then ignored.
+    pub const SNAPSHOT_VERSION: i16 = 1;
+
+    /// The state of a stream in which nothing has happened.
+    #[must_use]
+    pub const fn initial(stream: StreamId) -> Self {
+        match stream {
+            StreamId::User(_) => Self::User(User::INITIAL),
+            StreamId::Login(_) => Self::Login(Login::INITIAL),
+            StreamId::Session(_) => Self::Session(Session::INITIAL),
+            StreamId::Token(_) => Self::Token(Token::INITIAL),
+        }
+    }
+
+    /// Folds one event. It cannot fail: it believes history.
+    pub fn evolve(&mut self, recorded: &Recorded) {
+        match self {
+            Self::User(state) => state.evolve(&recorded.event),
+            Self::Login(state) => state.evolve(&recorded.event, recorded.recorded_at),
+            Self::Session(state) => state.evolve(&recorded.event),
+            Self::Token(state) => state.evolve(&recorded.event),
+        }
+    }
+}
+
+/// The streams a command reads, folded, each with the version the decision rests on.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    streams: BTreeMap<StreamId, (Version, State)>,
+}
+
+impl World {
+    pub fn insert(&mut self, stream: StreamId, version: Version, state: State) {
+        self.streams.insert(stream, (version, state));
+    }
+
+    /// Each stream with the version the decision rests on.
+    pub fn versions(&self) -> impl Iterator<Item = (StreamId, Version)> {
+        self.streams.iter().map(|(stream, (version, _))| (*stream, *version))
+    }
+
+    /// A world told as a story: for given/when/then tests.
+    #[must_use]
+    pub fn given(history: &[Recorded]) -> Self {
+        let mut world = Self::default();
+        for recorded in history {
+            let (version, state) = world
+                .streams
+                .entry(recorded.stream)
+                .or_insert_with(|| (Version::ZERO, State::initial(recorded.stream)));
+            *version = version.next();
+            state.evolve(recorded);
+        }
+        world
+    }
+}
+
+// A stream that was not read looks as if nothing had happened in it. A decision that rests on such
+// an error is caught at the commit, which expects version 0 of every stream it appends to unread.
+macro_rules! typed_reads {
+    ($($name:ident: $id:ident => $state:ident;)*) => {
+        impl World {
+            $(#[must_use]
+            pub fn $name(&self, id: $id) -> &$state {
+                match self.streams.get(&StreamId::$state(id)) {
+                    Some((_, State::$state(state))) => state,
+                    _ => const { &$state::INITIAL },
+                }
+            })*
+        }
+    };
+}
+typed_reads! {
+    user: UserId => User;
+    login: LoginId => Login;
+    session: SessionId => Session;
+    token: TokenId => Token;
+}

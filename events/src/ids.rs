@@ -1,0 +1,207 @@
+//! Typed identifiers. No bare `Uuid` crosses a function boundary.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl $name {
+            /// A new identifier, ordered by time (UUID version 7, RFC 9562 section 5.7).
+            #[must_use]
+            #[expect(clippy::new_without_default, reason = "a default id would hide that each is fresh")]
+            pub fn new() -> Self {
+                Self(Uuid::now_v7())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            /// Accepts the hyphenated form alone, in any letter case.
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                parse_hyphenated(text).map(Self)
+            }
+        }
+
+        impl From<$name> for Uuid {
+            fn from(id: $name) -> Uuid {
+                id.0
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// A person.
+    UserId;
+    /// The login history of one address. The address itself is never part of it.
+    LoginId;
+    /// One login code that was sent.
+    CodeId;
+    /// A session: the `sid` claim of its JWT.
+    SessionId;
+    /// A token a person or a machine holds.
+    TokenId;
+    /// A workspace; Remoco calls it an org.
+    WorkspaceId;
+    /// One request at the door.
+    RequestId;
+    /// One command; every event it appended carries it as `causation`.
+    CommandId;
+}
+
+fn parse_hyphenated(text: &str) -> Result<Uuid, uuid::Error> {
+    uuid::fmt::Hyphenated::from_str(text).map(uuid::fmt::Hyphenated::into_uuid)
+}
+
+/// A stream, named by what it is the history of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StreamId {
+    User(UserId),
+    Login(LoginId),
+    Session(SessionId),
+    Token(TokenId),
+}
+
+/// The kinds of stream, as stored in `stream.kind` and as the first word of every event name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StreamKind {
+    User,
+    Login,
+    Session,
+    Token,
+}
+
+impl StreamKind {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Login => "login",
+            Self::Session => "session",
+            Self::Token => "token",
+        }
+    }
+
+    #[must_use]
+    pub const fn stream(self, id: Uuid) -> StreamId {
+        match self {
+            Self::User => StreamId::User(UserId(id)),
+            Self::Login => StreamId::Login(LoginId(id)),
+            Self::Session => StreamId::Session(SessionId(id)),
+            Self::Token => StreamId::Token(TokenId(id)),
+        }
+    }
+}
+
+impl StreamId {
+    #[must_use]
+    pub const fn kind(self) -> StreamKind {
+        match self {
+            Self::User(_) => StreamKind::User,
+            Self::Login(_) => StreamKind::Login,
+            Self::Session(_) => StreamKind::Session,
+            Self::Token(_) => StreamKind::Token,
+        }
+    }
+
+    #[must_use]
+    pub const fn uuid(self) -> Uuid {
+        match self {
+            Self::User(id) => id.0,
+            Self::Login(id) => id.0,
+            Self::Session(id) => id.0,
+            Self::Token(id) => id.0,
+        }
+    }
+}
+
+macro_rules! stream_of {
+    ($($id:ident => $variant:ident),*) => {$(
+        impl From<$id> for StreamId {
+            fn from(id: $id) -> Self {
+                Self::$variant(id)
+            }
+        }
+    )*};
+}
+stream_of!(UserId => User, LoginId => Login, SessionId => Session, TokenId => Token);
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind().as_str(), self.uuid())
+    }
+}
+
+impl FromStr for StreamKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "user" => Ok(Self::User),
+            "login" => Ok(Self::Login),
+            "session" => Ok(Self::Session),
+            "token" => Ok(Self::Token),
+            other => Err(format!("unknown stream kind `{other}`")),
+        }
+    }
+}
+
+impl FromStr for StreamId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (kind, id) = text.split_once(':').ok_or("a stream is written `kind:uuid`")?;
+        let id = parse_hyphenated(id).map_err(|error| error.to_string())?;
+        Ok(kind.parse::<StreamKind>()?.stream(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_in_any_letter_case_and_prints_in_lower_case() {
+        let id: UserId = "0198E3C0-0000-7000-8000-0000000000AB".parse().unwrap();
+        assert_eq!(id.to_string(), "0198e3c0-0000-7000-8000-0000000000ab");
+    }
+
+    #[test]
+    fn an_id_without_hyphens_or_in_braces_is_refused() {
+        for text in [
+            "",
+            "0198e3c00000700080000000000000ab",
+            "{0198e3c0-0000-7000-8000-0000000000ab}",
+            "urn:uuid:0198e3c0-0000-7000-8000-0000000000ab",
+            "nonsense",
+        ] {
+            assert!(text.parse::<UserId>().is_err(), "{text} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_stream_prints_and_reads_back() {
+        let stream = StreamId::Token(TokenId::new());
+        assert_eq!(stream.to_string().parse(), Ok(stream));
+    }
+}

@@ -1,0 +1,29 @@
+//! Facts: what happened, how it is stored, and how personal data inside it is sealed.
+//!
+//! Everything here is pure. A fact is a value, its stored form is a function of it, and nothing
+//! in this crate reads a clock, draws a random number or waits.
+
+pub mod actor;
+mod event;
+pub mod ids;
+pub mod leaf;
+pub mod login;
+pub mod personal;
+pub mod position;
+pub mod public;
+pub mod recorded;
+pub mod seal;
+pub mod session;
+pub mod token;
+pub mod upcast;
+pub mod user;
+
+pub use actor::{Actor, ActorKind, CredentialId};
+pub use event::{DecodeError, Event};
+pub use ids::{
+    CodeId, CommandId, LoginId, RequestId, SessionId, StreamId, StreamKind, TokenId, UserId, WorkspaceId,
+};
+pub use personal::Personal;
+pub use position::{Position, Version};
+pub use recorded::{Envelope, Recorded, Stored};
+pub use seal::{Place, Sealed, Subject};
