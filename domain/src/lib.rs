@@ -14,6 +14,8 @@ pub mod principal;
 pub mod profile;
 pub mod session;
 pub mod signup;
+#[cfg(test)]
+mod testing;
 pub mod token;
 pub mod user;
 pub mod world;

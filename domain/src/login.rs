@@ -246,7 +246,7 @@ pub struct VerifyCode {
     pub origin: Origin,
 }
 
-/// What came of it. All but the first two leave a trace in the log.
+/// What came of it. All but the first leave a trace in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verification {
     /// There is no live code: nothing could have fitted.
@@ -335,3 +335,6 @@ impl VerifyCode {
         Decision::of(outcome, [(self.login.into(), event.into())])
     }
 }
+
+#[cfg(test)]
+mod tests;

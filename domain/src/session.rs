@@ -169,3 +169,6 @@ impl Command for EndSession {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -327,3 +327,6 @@ fn earlier(a: Option<DateTime<Utc>>, b: Option<DateTime<Utc>>) -> Option<DateTim
         (one, other) => one.or(other),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,3 +141,6 @@ impl Command for ReinstateUser {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,6 +96,8 @@ events! {
 pub enum DecodeError {
     #[error("no event is named `{name}` here: a newer release wrote it")]
     UnknownName { name: String },
+    #[error("no actor is of kind `{kind}` here: a newer release wrote it")]
+    UnknownActor { kind: String },
     #[error("version {version} of `{name}` is newer than this release knows")]
     TooNew { name: String, version: u16 },
     #[error("the payload of `{name}` is not what was written")]
@@ -120,13 +122,14 @@ impl Event {
         schema_version: u16,
         payload: &str,
     ) -> Result<Self, DecodeError> {
-        let latest = Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, v)| *v);
-        if latest.is_some_and(|latest| schema_version > latest) {
+        let known = Self::NAMES.iter().find(|(known, _)| *known == name);
+        let (_, latest) = *known.ok_or_else(|| DecodeError::UnknownName { name: name.to_owned() })?;
+        if schema_version > latest {
             return Err(DecodeError::TooNew { name: name.to_owned(), version: schema_version });
         }
         let value = serde_json::from_str(payload)
             .map_err(|source| DecodeError::Payload { name: name.to_owned(), source })?;
-        let value = upcast::to_latest(upcast::STEPS, name, schema_version, value)?;
+        let value = upcast::to_latest(upcast::STEPS, name, schema_version..latest, value)?;
         let mut event = Self::from_value(name, value)?;
         event.place(stream, version);
         Ok(event)

@@ -59,12 +59,10 @@ pub struct Stored {
 }
 
 impl Recorded {
-    /// The row to store.
-    ///
-    /// # Errors
-    /// When personal data in the event is still clear.
-    pub fn to_stored(&self) -> Result<Stored, serde_json::Error> {
-        Ok(Stored {
+    /// The row to store. `payload` is [`Event::payload`] of this very event.
+    #[must_use]
+    pub fn to_stored(&self, payload: String) -> Stored {
+        Stored {
             position: self.position,
             stream_id: self.stream.uuid(),
             stream_version: self.version,
@@ -77,8 +75,8 @@ impl Recorded {
             request_id: self.request_id.map(Uuid::from),
             causation: self.causation.0,
             recorded_at: self.recorded_at,
-            payload: self.event.payload()?,
-        })
+            payload,
+        }
     }
 }
 
@@ -97,7 +95,10 @@ impl Stored {
         let unknown = || DecodeError::UnknownName { name: self.name.clone() };
         let kind = self.name.split('.').next().unwrap_or_default();
         let stream = kind.parse::<StreamKind>().map_err(|_| unknown())?.stream(self.stream_id);
-        let actor_kind = self.actor_kind.parse().map_err(|_| unknown())?;
+        let actor_kind = self
+            .actor_kind
+            .parse()
+            .map_err(|_| DecodeError::UnknownActor { kind: self.actor_kind.clone() })?;
         let event =
             Event::decode(stream, self.stream_version, &self.name, self.schema_version, &self.payload)?;
         Ok(Recorded {

@@ -3,6 +3,8 @@
 //! A changed payload is a new version: raise it in the table of `event.rs`, add the step here, and
 //! add a golden file of the new version beside the old ones, which stay for ever.
 
+use std::ops::Range;
+
 use serde_json::Value;
 
 /// One step: from `from` to `from + 1`.
@@ -22,19 +24,16 @@ pub struct UpcastError {
     pub from: u16,
 }
 
-/// Applies the steps of `name` from `version` up to the latest.
+/// Applies the step of each version in `versions`: from the one that was written up to the latest.
 pub(crate) fn to_latest(
     steps: &[Step],
     name: &str,
-    version: u16,
+    versions: Range<u16>,
     mut value: Value,
 ) -> Result<Value, UpcastError> {
-    let mut own: Vec<&Step> = steps.iter().filter(|step| step.name == name && step.from >= version).collect();
-    own.sort_by_key(|step| step.from);
-    for (from, step) in (version..).zip(own) {
-        if step.from != from {
-            return Err(UpcastError { name: name.to_owned(), from });
-        }
+    for from in versions {
+        let step = steps.iter().find(|step| step.name == name && step.from == from);
+        let step = step.ok_or_else(|| UpcastError { name: name.to_owned(), from })?;
         value = (step.apply)(value);
     }
     Ok(value)
@@ -54,26 +53,39 @@ mod tests {
 
     #[test]
     fn an_event_of_the_first_version_passes_through_every_step_of_its_name() {
-        let latest = to_latest(HISTORY, "thing.made", 1, json!({ "len": 3 }));
+        let latest = to_latest(HISTORY, "thing.made", 1..3, json!({ "len": 3 }));
         assert_eq!(latest, Ok(json!({ "size": 3, "unit": "cm" })));
     }
 
     #[test]
     fn an_event_of_a_later_version_skips_the_steps_before_it() {
-        let latest = to_latest(HISTORY, "thing.made", 2, json!({ "length": 3 }));
+        let latest = to_latest(HISTORY, "thing.made", 2..3, json!({ "length": 3 }));
         assert_eq!(latest, Ok(json!({ "size": 3, "unit": "cm" })));
     }
 
     #[test]
     fn an_event_of_the_latest_version_is_left_alone() {
         let value = json!({ "size": 3, "unit": "m" });
-        assert_eq!(to_latest(HISTORY, "thing.made", 3, value.clone()), Ok(value));
+        assert_eq!(to_latest(HISTORY, "thing.made", 3..3, value.clone()), Ok(value));
     }
 
     #[test]
     fn a_missing_step_is_an_error() {
         let gap = &HISTORY[..1];
         let error = UpcastError { name: "thing.made".to_owned(), from: 1 };
-        assert_eq!(to_latest(gap, "thing.made", 1, json!({ "len": 3 })), Err(error));
+        assert_eq!(to_latest(gap, "thing.made", 1..3, json!({ "len": 3 })), Err(error));
+    }
+
+    #[test]
+    fn a_missing_last_step_is_an_error() {
+        let gap = &HISTORY[1..];
+        let error = UpcastError { name: "thing.made".to_owned(), from: 2 };
+        assert_eq!(to_latest(gap, "thing.made", 1..3, json!({ "len": 3 })), Err(error));
+    }
+
+    #[test]
+    fn a_version_before_the_first_is_an_error() {
+        let error = UpcastError { name: "thing.made".to_owned(), from: 0 };
+        assert_eq!(to_latest(HISTORY, "thing.made", 0..3, json!({})), Err(error));
     }
 }

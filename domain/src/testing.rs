@@ -1,0 +1,146 @@
+//! Given/when/then: a decision told as a story.
+
+use std::fmt::Debug;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tally_events::{
+    Actor, CodeId, CommandId, Event, LoginId, Position, Recorded, SessionId, StreamId, TokenId, UserId,
+    Version,
+};
+use uuid::Uuid;
+
+use crate::{
+    principal::{PersonCredential, Principal},
+    world::{Command, Context, Decision, World},
+};
+
+/// When every story begins.
+pub(crate) const START: DateTime<Utc> = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
+
+pub(crate) const ADA: UserId = UserId(Uuid::from_u128(0xADA));
+pub(crate) const EVE: UserId = UserId(Uuid::from_u128(0xE7E));
+pub(crate) const LOGIN: LoginId = LoginId(Uuid::from_u128(0x106));
+
+pub(crate) const fn code(number: u32) -> CodeId {
+    CodeId(Uuid::from_u128(0xC0DE_0000 + number as u128))
+}
+
+pub(crate) const fn session(number: u32) -> SessionId {
+    SessionId(Uuid::from_u128(0x5E55_0000 + number as u128))
+}
+
+pub(crate) const fn token(number: u32) -> TokenId {
+    TokenId(Uuid::from_u128(0x7013_0000 + number as u128))
+}
+
+/// This long after the story began.
+pub(crate) fn after(time: TimeDelta) -> DateTime<Utc> {
+    START + time
+}
+
+/// Ada, by a session that the guard found to last.
+pub(crate) const fn by_session(id: SessionId) -> Principal {
+    person(ADA, PersonCredential::Session { id, expires_at: DateTime::<Utc>::MAX_UTC })
+}
+
+/// Ada, by a personal access token.
+pub(crate) const fn by_token(id: TokenId) -> Principal {
+    person(ADA, PersonCredential::PersonalAccessToken { id, expires_at: None })
+}
+
+pub(crate) const fn person(user: UserId, credential: PersonCredential) -> Principal {
+    Principal::Person { user, credential }
+}
+
+/// Something that happened: where, what, and how long after the story began.
+#[derive(Clone, Debug)]
+pub(crate) struct Fact(StreamId, Event, TimeDelta);
+
+pub(crate) fn fact(stream: impl Into<StreamId>, event: impl Into<Event>) -> Fact {
+    Fact(stream.into(), event.into(), TimeDelta::zero())
+}
+
+impl Fact {
+    pub(crate) fn at(self, time: TimeDelta) -> Self {
+        Self(self.0, self.1, time)
+    }
+}
+
+/// What has happened, who asks, and when.
+pub(crate) struct Given {
+    history: Vec<Fact>,
+    principal: Principal,
+    time: TimeDelta,
+}
+
+/// The history of a story; without more, nobody asks, at its very beginning.
+pub(crate) fn given(history: impl IntoIterator<Item = Fact>) -> Given {
+    Given { history: history.into_iter().collect(), principal: Principal::Anonymous, time: TimeDelta::zero() }
+}
+
+impl Given {
+    pub(crate) fn at(self, time: TimeDelta) -> Self {
+        Self { time, ..self }
+    }
+
+    pub(crate) fn by(self, principal: Principal) -> Self {
+        Self { principal, ..self }
+    }
+
+    /// Decides as the store does: on the streams the command says it reads, and on no other.
+    pub(crate) fn when<C: Command>(&self, command: &C) -> Then<C> {
+        let reads = command.reads();
+        let history: Vec<Recorded> = (1..)
+            .zip(self.history.iter().filter(|fact| reads.contains(&fact.0)))
+            .map(|(position, Fact(stream, event, time))| recorded(position, *stream, event.clone(), *time))
+            .collect();
+        let context = Context { now: after(self.time), principal: self.principal };
+        let decided = command.decide(&World::given(&history), &context);
+        for (stream, event) in decided.iter().flat_map(|decision| &decision.events) {
+            assert!(reads.contains(stream), "{} goes to a stream that was not read", event.name());
+            assert_eq!(event.name().split('.').next(), Some(stream.kind().as_str()), "a stream of its kind");
+        }
+        Then(decided)
+    }
+}
+
+fn recorded(position: i64, stream: StreamId, event: Event, time: TimeDelta) -> Recorded {
+    Recorded {
+        position: Position(position),
+        stream,
+        version: Version(position),
+        event,
+        workspace: None,
+        actor: Actor::ANONYMOUS,
+        credential_id: None,
+        request_id: None,
+        causation: CommandId(Uuid::nil()),
+        recorded_at: after(time),
+    }
+}
+
+/// What was decided.
+pub(crate) struct Then<C: Command>(Result<Decision<C::Outcome>, C::Refusal>);
+
+impl<C: Command> Then<C>
+where
+    C::Outcome: Debug + PartialEq,
+    C::Refusal: PartialEq,
+{
+    /// The command did this and said that.
+    #[track_caller]
+    pub(crate) fn then(self, outcome: C::Outcome, events: impl IntoIterator<Item = (StreamId, Event)>) {
+        assert_eq!(self.0, Ok(Decision::of(outcome, events)));
+    }
+
+    /// The command succeeded, and nothing happened.
+    #[track_caller]
+    pub(crate) fn unchanged(self, outcome: C::Outcome) {
+        assert_eq!(self.0, Ok(Decision::unchanged(outcome)));
+    }
+
+    #[track_caller]
+    pub(crate) fn refused(self, refusal: C::Refusal) {
+        assert_eq!(self.0, Err(refusal));
+    }
+}

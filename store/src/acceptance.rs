@@ -1,0 +1,81 @@
+//! Which commits of a batch stand, decided in memory, in arrival order.
+//!
+//! SQL cannot decide this within one batch: `on conflict do nothing` does not see a winner of the
+//! same statement, and `do update` aborts on it. So what the database holds is read first, each
+//! commit is judged against it and against those accepted before it, and only the accepted are
+//! written. A refused one leaves nothing behind.
+
+use std::collections::HashMap;
+
+use tally_domain::claim::Namespace;
+use tally_events::{Position, StreamId, Version};
+use uuid::Uuid;
+
+use crate::{committer::Commit, idempotency::Earlier};
+
+/// What the database held when the head was locked.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    pub versions: HashMap<Uuid, Version>,
+    pub claims: HashMap<(Namespace, [u8; 32]), Uuid>,
+    pub idempotency: HashMap<[u8; 32], Earlier>,
+}
+
+/// Why one commit of a batch does not stand. The others are not touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// A stream the decision rests on has moved: decide again.
+    Moved(StreamId),
+    /// Another stream holds the unique thing.
+    ClaimTaken(Namespace),
+    /// The same idempotency key was used before.
+    Duplicate(Earlier),
+}
+
+impl Facts {
+    /// Judges one commit; if it stands, what it will write counts as written from here on.
+    ///
+    /// `last` is the position of its last event if it stands.
+    pub(crate) fn judge(&mut self, commit: &Commit, last: Position) -> Result<(), Refused> {
+        if let Some(idempotency) = &commit.idempotency
+            && let Some(earlier) = self.idempotency.get(&idempotency.key)
+        {
+            return Err(Refused::Duplicate(*earlier));
+        }
+        for (stream, expected) in &commit.expected {
+            if self.version(*stream) != *expected {
+                return Err(Refused::Moved(*stream));
+            }
+        }
+        for draft in &commit.events {
+            let expects_it = commit.expected.iter().any(|(stream, _)| *stream == draft.stream);
+            if !expects_it && self.version(draft.stream).next() != draft.version {
+                return Err(Refused::Moved(draft.stream));
+            }
+        }
+        for claim in &commit.claims {
+            let holder = self.claims.get(&(claim.namespace, claim.value));
+            if holder.is_some_and(|holder| *holder != claim.stream.uuid()) {
+                return Err(Refused::ClaimTaken(claim.namespace));
+            }
+        }
+        for draft in &commit.events {
+            self.versions.insert(draft.stream.uuid(), draft.version);
+        }
+        for claim in &commit.claims {
+            self.claims.insert((claim.namespace, claim.value), claim.stream.uuid());
+        }
+        if let Some(idempotency) = &commit.idempotency {
+            let (fingerprint, receipt) = (idempotency.fingerprint, idempotency.receipt);
+            self.idempotency.insert(idempotency.key, Earlier { fingerprint, receipt, position: last });
+        }
+        Ok(())
+    }
+
+    fn version(&self, stream: StreamId) -> Version {
+        self.versions.get(&stream.uuid()).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+//! Connections, with the settings every one of them carries.
+
+use std::time::Duration;
+
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+/// How many connections the pool holds.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    pub min: u32,
+    pub max: u32,
+}
+
+/// A statement that runs longer is cancelled: nobody waits for it any more.
+const STATEMENT_TIMEOUT: &str = "5s";
+/// A lock held by a stranger is not waited for longer than this.
+const LOCK_TIMEOUT: &str = "3s";
+/// A transaction whose client stopped talking gives its locks back after this.
+const IDLE_TRANSACTION_TIMEOUT: &str = "5s";
+/// How long a request waits for a connection before it is told to come back.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Adds to `options` what the log relies on.
+#[must_use]
+pub fn with_session_settings(options: PgConnectOptions) -> PgConnectOptions {
+    options.application_name("tally").options([
+        ("synchronous_commit", "on"),
+        ("default_transaction_isolation", "read\\ committed"),
+        ("statement_timeout", STATEMENT_TIMEOUT),
+        ("lock_timeout", LOCK_TIMEOUT),
+        ("idle_in_transaction_session_timeout", IDLE_TRANSACTION_TIMEOUT),
+        ("timezone", "UTC"),
+    ])
+}
+
+/// Opens a pool. It connects when first used, and again by itself after the database was away.
+#[must_use]
+pub fn connect(options: PgConnectOptions, limits: ConnectionLimits) -> PgPool {
+    PgPoolOptions::new()
+        .min_connections(limits.min)
+        .max_connections(limits.max)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_lazy_with(with_session_settings(options))
+}

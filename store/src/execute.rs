@@ -1,0 +1,284 @@
+//! Executing a command: load, decide, seal, commit.
+
+use std::{collections::HashMap, sync::Arc};
+
+use sqlx::{PgPool, postgres::PgConnectOptions};
+use tally_domain::{
+    Authorized, Command, Context, Decision,
+    claim::{self, Namespace},
+};
+use tally_events::{CommandId, Envelope, Position, RequestId, StreamId, Subject, Version, seal::Key};
+use tokio::{
+    sync::{Mutex, MutexGuard, broadcast},
+    task::JoinHandle,
+};
+use uuid::Uuid;
+
+use crate::{
+    clock::Clock,
+    committer::{Batch, Claim, Commit, CommitError, Committer, Draft, NewKey},
+    idempotency::{self, Idempotency},
+    keyring::{KeyRing, KeyRingError, seal_fields},
+    load::{Loaded, load, write_snapshots},
+    projection::Projection,
+    read::ReadError,
+};
+
+/// Decisions made for one command before the caller is told to come back.
+const DECISIONS_MAX: usize = 4;
+/// Queues for commands that have met a conflict.
+const STRIPES: usize = 256;
+
+/// What a store is made of.
+pub struct StoreOptions {
+    pub database: PgConnectOptions,
+    pub pool: PgPool,
+    pub keys: KeyRing,
+    pub clock: Clock,
+    /// What authentication reads, written in the transaction of the events.
+    pub inline: Vec<Arc<dyn Projection>>,
+    /// The version of `inline` together.
+    pub inline_version: i32,
+}
+
+/// The log, and the one way to append to it.
+pub struct Store {
+    pool: PgPool,
+    keys: KeyRing,
+    clock: Clock,
+    committer: Committer,
+    /// Commands that lost a race for a stream queue here, so that the next round is theirs.
+    stripes: Vec<Mutex<()>>,
+}
+
+/// What surrounds one request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestContext {
+    pub request: Option<RequestId>,
+    pub idempotency: Option<Idempotency>,
+}
+
+/// What came of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Executed<O> {
+    pub outcome: O,
+    /// The last event it appended, or the head it was decided at when there was nothing to do.
+    pub position: Position,
+    /// The epoch of the replica list at that position.
+    pub registry_epoch: i64,
+    /// Whether anything was appended.
+    pub appended: bool,
+}
+
+/// Why a command had no success.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError<R: std::error::Error + 'static> {
+    #[error(transparent)]
+    Refused(R),
+    /// Other commands changed the same streams each time: worth another try by the caller.
+    #[error("the command met too many conflicts")]
+    Contended,
+    #[error("the {} is held by another stream", .0.as_str())]
+    ClaimTaken(Namespace),
+    /// The same command was executed before.
+    #[error("the command was executed before")]
+    Replayed { receipt: Uuid, position: Position },
+    #[error("the idempotency key was used with another body")]
+    KeyReused,
+    #[error("the person was erased")]
+    Erased,
+    #[error(transparent)]
+    Commit(CommitError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Keys(#[from] KeyRingError),
+    #[error("an event has no stored form")]
+    Encode(#[from] serde_json::Error),
+}
+
+impl Store {
+    /// Starts the committer. Its task ends when every clone of the store is gone.
+    #[must_use]
+    pub fn start(options: StoreOptions) -> (Self, JoinHandle<()>) {
+        let StoreOptions { database, pool, keys, clock, inline, inline_version } = options;
+        let (committer, task) = Committer::start(&database, inline.into(), inline_version, clock.clone());
+        let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
+        (Self { pool, keys, clock, committer, stripes }, task)
+    }
+
+    #[must_use]
+    pub const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    #[must_use]
+    pub const fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Every batch this store commits from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
+        self.committer.subscribe()
+    }
+
+    /// Which stream holds a unique thing.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn holder(&self, namespace: Namespace, value: &str) -> Result<Option<Uuid>, sqlx::Error> {
+        let blind = self.keys.blind(namespace, value);
+        sqlx::query_scalar!(
+            "select stream_id from claim where namespace = $1 and value = $2",
+            namespace.as_str(),
+            &blind[..],
+        )
+        .fetch_optional(&self.pool)
+        .await
+    }
+
+    /// Executes a command: all of its events become durable, or none.
+    ///
+    /// The first decision is optimistic. One that lost a race queues behind others of its streams,
+    /// so that a crowd at one stream is served one by one and not sent away.
+    ///
+    /// # Errors
+    /// The broken rule, a conflict that would not end, or a database that is away.
+    pub async fn execute<C: Command>(
+        &self,
+        command: &Authorized<C>,
+        request: RequestContext,
+    ) -> Result<Executed<C::Outcome>, ExecuteError<C::Refusal>> {
+        if let Some(wanted) = &request.idempotency
+            && let Some(earlier) =
+                idempotency::find(&self.pool, &wanted.key).await.map_err(ReadError::from)?
+        {
+            return Err(replayed(wanted, earlier.fingerprint, earlier.receipt, earlier.position));
+        }
+        let streams = command.get().reads();
+        let mut queued: Vec<MutexGuard<'_, ()>> = Vec::new();
+        for decision in 0..DECISIONS_MAX {
+            if decision == 1 {
+                queued = self.queue(&streams).await;
+            }
+            match self.decide_once(command, &streams, request).await {
+                Err(ExecuteError::Commit(CommitError::Moved)) => {}
+                outcome => return outcome,
+            }
+        }
+        drop(queued);
+        Err(ExecuteError::Contended)
+    }
+
+    async fn decide_once<C: Command>(
+        &self,
+        command: &Authorized<C>,
+        streams: &[StreamId],
+        request: RequestContext,
+    ) -> Result<Executed<C::Outcome>, ExecuteError<C::Refusal>> {
+        let Loaded { world, head, registry_epoch, grown } = load(&self.pool, streams).await?;
+        let principal = *command.principal();
+        let context = Context { now: self.clock.now(), principal };
+        let Decision { events, outcome } =
+            command.get().decide(&world, &context).map_err(ExecuteError::Refused)?;
+        if events.is_empty() {
+            return Ok(Executed { outcome, position: head, registry_epoch, appended: false });
+        }
+        let envelope = Envelope {
+            workspace: None,
+            actor: principal.actor(),
+            credential: principal.credential(),
+            request: request.request,
+            causation: CommandId::new(),
+        };
+        let commit = Commit {
+            expected: world.versions().collect(),
+            events: Vec::with_capacity(events.len()),
+            claims: Vec::new(),
+            keys: Vec::new(),
+            idempotency: request.idempotency,
+            envelope,
+        };
+        let commit = self.prepare(commit, events, context.now).await?;
+        let committed = self.committer.commit(commit).await.map_err(|error| match error {
+            CommitError::ClaimTaken(namespace) => ExecuteError::ClaimTaken(namespace),
+            CommitError::Duplicate { fingerprint, receipt, position } => match &request.idempotency {
+                Some(wanted) => replayed(wanted, fingerprint, receipt, position),
+                None => ExecuteError::Contended,
+            },
+            other => ExecuteError::Commit(other),
+        })?;
+        if !grown.is_empty() {
+            write_snapshots(&self.pool, grown).await;
+        }
+        let (position, registry_epoch) = (committed.position, committed.registry_epoch);
+        Ok(Executed { outcome, position, registry_epoch, appended: true })
+    }
+
+    /// Gives each event its version, its claims and its seal.
+    async fn prepare<R: std::error::Error + 'static>(
+        &self,
+        mut commit: Commit,
+        events: Vec<(StreamId, tally_events::Event)>,
+        now: chrono::DateTime<chrono::Utc>,
+    ) -> Result<Commit, ExecuteError<R>> {
+        let mut versions: HashMap<StreamId, Version> = commit.expected.iter().copied().collect();
+        let mut introduced: HashMap<Subject, Key> = HashMap::new();
+        for (stream, mut event) in events {
+            let version = versions.entry(stream).or_default();
+            *version = version.next();
+            if let Some((namespace, value)) = claim::taken(&event) {
+                commit.claims.push(Claim { namespace, value: self.keys.blind(namespace, value), stream });
+            }
+            if let Some((subject, delete_after)) = claim::introduced(stream, &event, now) {
+                let (key, wrapped) = self.keys.introduce(subject);
+                introduced.insert(subject, key);
+                commit.keys.push(NewKey { subject, wrapped, delete_after });
+            }
+            if let Some(subject) = event.subject(stream)
+                && !event.personal_mut().is_empty()
+            {
+                let key = match introduced.get(&subject) {
+                    Some(key) => key.clone(),
+                    None => self.keys.subject(subject).await?.ok_or(ExecuteError::Erased)?,
+                };
+                seal_fields(&mut event, stream, *version, &key);
+            }
+            let payload = event.payload()?;
+            commit.events.push(Draft { stream, version: *version, event, payload });
+        }
+        Ok(commit)
+    }
+
+    /// Waits for the turn at every stream, in one order for all callers.
+    async fn queue(&self, streams: &[StreamId]) -> Vec<MutexGuard<'_, ()>> {
+        let mut stripes: Vec<usize> =
+            streams.iter().map(|stream| (stream.uuid().as_u128() % STRIPES as u128) as usize).collect();
+        stripes.sort_unstable();
+        stripes.dedup();
+        let mut guards = Vec::with_capacity(stripes.len());
+        for stripe in stripes {
+            guards.push(self.stripes[stripe].lock().await);
+        }
+        guards
+    }
+}
+
+fn replayed<R: std::error::Error + 'static>(
+    wanted: &Idempotency,
+    fingerprint: [u8; 32],
+    receipt: Uuid,
+    position: Position,
+) -> ExecuteError<R> {
+    if wanted.fingerprint == fingerprint {
+        ExecuteError::Replayed { receipt, position }
+    } else {
+        ExecuteError::KeyReused
+    }
+}

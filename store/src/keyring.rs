@@ -1,0 +1,223 @@
+//! The keys: unlocked with the master key, kept in memory, never written in the clear.
+
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
+use rand::{TryRng, rngs::SysRng};
+use sqlx::PgPool;
+use tally_domain::claim::Namespace;
+use tally_events::{
+    Personal, Sealed, Subject,
+    seal::{KEY_BYTES, Key, SealError},
+};
+use zeroize::Zeroizing;
+
+/// Subject keys held in memory at once.
+const SUBJECT_KEYS_MAX: usize = 100_000;
+
+const KEY_ENCRYPTION: &str = "key-encryption";
+const BLIND_INDEX: &str = "blind-index";
+const LOGIN_CODE: &str = "login-code";
+
+/// Why the keys could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyRingError {
+    #[error("the database did not answer")]
+    Database(#[from] sqlx::Error),
+    #[error(
+        "the {what} of this process is not the one this database was set up with (fingerprint {found}, \
+         expected {expected}): give it the original, or another database"
+    )]
+    Fingerprint { what: &'static str, found: String, expected: String },
+    #[error("a stored key does not open")]
+    Seal(#[from] SealError),
+}
+
+/// The unlocked keys of this installation.
+#[derive(Clone)]
+pub struct KeyRing {
+    pool: PgPool,
+    key_encryption: Key,
+    blind_index: Key,
+    login_code: Key,
+    /// Keys of people only: the key of a login attempt is used once.
+    subjects: Arc<Cache<Subject, Key>>,
+}
+
+impl KeyRing {
+    /// Unlocks the stored keys, or makes them if this database is new.
+    ///
+    /// # Errors
+    /// When the master key or the signing secret is not the one this database was set up with.
+    pub async fn unlock(pool: PgPool, master: &Key, signing_secret: &Key) -> Result<Self, KeyRingError> {
+        check_fingerprint(&pool, "master key", &master.fingerprint()).await?;
+        check_fingerprint(&pool, "JWT_SECRET", &signing_secret.fingerprint()).await?;
+        let wrapping = master.derive("wrap root keys");
+        Ok(Self {
+            key_encryption: root_key(&pool, &wrapping, KEY_ENCRYPTION).await?,
+            blind_index: root_key(&pool, &wrapping, BLIND_INDEX).await?,
+            login_code: root_key(&pool, &wrapping, LOGIN_CODE).await?,
+            subjects: Arc::new(Cache::new(SUBJECT_KEYS_MAX)),
+            pool,
+        })
+    }
+
+    /// The key that login codes are stored under.
+    #[must_use]
+    pub const fn login_code(&self) -> &Key {
+        &self.login_code
+    }
+
+    /// What a unique thing is found by: a keyed hash that reveals nothing of it.
+    #[must_use]
+    pub fn blind(&self, namespace: Namespace, value: &str) -> [u8; 32] {
+        self.blind_index.mac(&[namespace.as_str().as_bytes(), value.as_bytes()])
+    }
+
+    /// What a limit is counted under: a keyed hash of rule and caller.
+    #[must_use]
+    pub fn blind_limit(&self, rule: &str, caller: &str) -> [u8; 32] {
+        self.blind_index.mac(&[b"limit", rule.as_bytes(), caller.as_bytes()])
+    }
+
+    /// A new key for a new subject, and its wrapped form to store with the subject's first event.
+    pub(crate) fn introduce(&self, subject: Subject) -> (Key, Vec<u8>) {
+        let key = random_key();
+        let wrapped = self.key_encryption.wrap(&subject.to_string(), &key);
+        (key, wrapped)
+    }
+
+    /// The key of a subject; none once it was erased.
+    pub(crate) async fn subject(&self, subject: Subject) -> Result<Option<Key>, KeyRingError> {
+        Ok(self.subjects([subject]).await?.remove(&subject))
+    }
+
+    /// The keys of several subjects, erased ones left out, in one statement.
+    async fn subjects(
+        &self,
+        subjects: impl IntoIterator<Item = Subject>,
+    ) -> Result<std::collections::HashMap<Subject, Key>, KeyRingError> {
+        let mut found = std::collections::HashMap::new();
+        let mut missing = Vec::new();
+        for subject in subjects {
+            match self.subjects.get(&subject) {
+                Some(key) => drop(found.insert(subject, key)),
+                None => missing.push(subject),
+            }
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        let kinds: Vec<String> = missing.iter().map(|subject| subject.kind().to_owned()).collect();
+        let ids: Vec<uuid::Uuid> = missing.iter().map(|subject| subject.uuid()).collect();
+        let rows = sqlx::query!(
+            r#"select s.kind, s.id, s.wrapped
+                 from unnest($1::text[], $2::uuid[]) as wanted(kind, id)
+                 join keys.subject s on s.kind = wanted.kind and s.id = wanted.id"#,
+            &kinds,
+            &ids,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        for row in rows {
+            let subject: Subject = format!("{}:{}", row.kind, row.id).parse()?;
+            let key = self.key_encryption.unwrap(&subject.to_string(), &row.wrapped)?;
+            if matches!(subject, Subject::User(_)) {
+                self.subjects.insert(subject, key.clone());
+            }
+            found.insert(subject, key);
+        }
+        Ok(found)
+    }
+
+    /// Opens sealed fields. A field whose subject was erased is none.
+    ///
+    /// # Errors
+    /// When the database does not answer, or a field was altered or moved.
+    pub async fn open(&self, fields: &[Sealed]) -> Result<Vec<Option<Zeroizing<String>>>, KeyRingError> {
+        let keys = self.subjects(fields.iter().map(|sealed| sealed.place.subject)).await?;
+        fields
+            .iter()
+            .map(|sealed| match keys.get(&sealed.place.subject) {
+                Some(key) => Ok(Some(sealed.open(key)?)),
+                None => Ok(None),
+            })
+            .collect()
+    }
+
+    /// Opens sealed fields given in their text form, such as columns of a projection.
+    ///
+    /// # Errors
+    /// As [`KeyRing::open`], and when a text is not a sealed field.
+    pub async fn open_texts(&self, texts: &[&str]) -> Result<Vec<Option<Zeroizing<String>>>, KeyRingError> {
+        let sealed = texts.iter().map(|text| text.parse()).collect::<Result<Vec<Sealed>, _>>()?;
+        self.open(&sealed).await
+    }
+}
+
+impl std::fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyRing")
+    }
+}
+
+/// Seals every clear field of an event with its subject's key.
+pub(crate) fn seal_fields(
+    event: &mut tally_events::Event,
+    stream: tally_events::StreamId,
+    version: tally_events::Version,
+    key: &Key,
+) {
+    let (name, Some(subject)) = (event.name(), event.subject(stream)) else { return };
+    for (field, personal) in event.personal_mut() {
+        if let Some(text) = personal.as_clear() {
+            let place = tally_events::Place { stream, version, event: name, field, subject };
+            *personal = Personal::Sealed(place.seal(key, text));
+        }
+    }
+}
+
+/// 32 bytes from the operating system's random source.
+///
+/// # Panics
+/// When the operating system has no randomness to give: no key may then be made.
+fn random_key() -> Key {
+    let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+    SysRng.try_fill_bytes(bytes.as_mut_slice()).expect("the operating system gives random bytes");
+    Key::from_bytes(*bytes)
+}
+
+async fn root_key(pool: &PgPool, wrapping: &Key, name: &str) -> Result<Key, KeyRingError> {
+    // Whoever inserts first wins, and everyone uses what then stands there.
+    let wrapped = wrapping.wrap(name, &random_key());
+    sqlx::query!(
+        "insert into keys.root (name, wrapped) values ($1, $2) on conflict do nothing",
+        name,
+        wrapped
+    )
+    .execute(pool)
+    .await?;
+    let stored =
+        sqlx::query_scalar!("select wrapped from keys.root where name = $1", name).fetch_one(pool).await?;
+    Ok(wrapping.unwrap(name, &stored)?)
+}
+
+async fn check_fingerprint(pool: &PgPool, what: &'static str, found: &str) -> Result<(), KeyRingError> {
+    sqlx::query!(
+        "insert into keys.fingerprint (name, value) values ($1, $2) on conflict do nothing",
+        what,
+        found
+    )
+    .execute(pool)
+    .await?;
+    let expected = sqlx::query_scalar!("select value from keys.fingerprint where name = $1", what)
+        .fetch_one(pool)
+        .await?;
+    if expected == found {
+        Ok(())
+    } else {
+        Err(KeyRingError::Fingerprint { what, found: found.to_owned(), expected })
+    }
+}

@@ -1,0 +1,66 @@
+//! Rate limits that hold across replicas and restarts.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use sqlx::{PgPool, postgres::types::PgInterval};
+
+/// So many in such a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    pub count: u32,
+    pub period: Duration,
+}
+
+/// Too many came.
+#[derive(Debug, thiserror::Error)]
+pub enum Limited {
+    #[error("too many requests")]
+    TooMany { retry_after: Duration },
+    #[error("the database did not answer")]
+    Database(#[from] sqlx::Error),
+}
+
+impl Limit {
+    /// Counts one request under `key`, if the limit has room for it.
+    ///
+    /// The generic cell rate algorithm in one statement: a burst of `count`, then one more every
+    /// `period / count`. The database's clock decides, so every replica agrees.
+    ///
+    /// # Errors
+    /// [`Limited::TooMany`] with the time until there is room; or the database is away.
+    pub async fn take(self, pool: &PgPool, key: &[u8; 32]) -> Result<(), Limited> {
+        let spacing = self.period / self.count.max(1);
+        let taken = sqlx::query_scalar!(
+            r#"insert into rate_limit as r (key, arrival) values ($1, clock_timestamp() + $2)
+               on conflict (key) do update
+                  set arrival = greatest(r.arrival, clock_timestamp()) + $2
+                where r.arrival <= clock_timestamp() + $3 - $2
+               returning 1 as "one!""#,
+            key,
+            interval(spacing),
+            interval(self.period),
+        )
+        .fetch_optional(pool)
+        .await?;
+        if taken.is_some() {
+            return Ok(());
+        }
+        let wait = sqlx::query_scalar!(
+            r#"select extract(epoch from arrival - clock_timestamp() - $2 + $3)::float8 as "wait!" from rate_limit where key = $1"#,
+            key,
+            interval(self.period),
+            interval(spacing),
+        )
+        .fetch_optional(pool)
+        .await?;
+        Err(Limited::TooMany {
+            retry_after: Duration::from_secs_f64(wait.unwrap_or(0.0).clamp(1.0, 86_400.0)),
+        })
+    }
+}
+
+fn interval(duration: Duration) -> PgInterval {
+    let microseconds = TimeDelta::from_std(duration).ok().and_then(|delta| delta.num_microseconds());
+    PgInterval { months: 0, days: 0, microseconds: microseconds.unwrap_or(i64::MAX) }
+}
