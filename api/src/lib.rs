@@ -1,1 +1,25 @@
+//! The door: HTTP in, commands and queries through, HTTP out.
+//!
+//! A request passes [`middleware`], then the [`guard`] makes a [`Principal`](tally_domain::Principal)
+//! of its credential, then one file under [`routes`], named like the URL, does the rest.
 
+mod client_address;
+mod cookies;
+mod error;
+mod execute;
+mod freshness;
+mod guard;
+mod jwt;
+mod middleware;
+mod request_json;
+mod routes;
+mod settings;
+mod state;
+
+pub use client_address::ProxyTrust;
+pub use cookies::CookieSettings;
+pub use freshness::Freshness;
+pub use jwt::Signer;
+pub use routes::router;
+pub use settings::{ApiSettings, AuthLimits};
+pub use state::App;

@@ -1,5 +1,7 @@
 //! A personal access token.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tally_events::{
@@ -274,7 +276,7 @@ impl Act for RevokeTokens {
 }
 
 impl Command for RevokeTokens {
-    /// The tokens that were live until now.
+    /// The tokens that were not revoked until now; some of them may have expired.
     type Outcome = Vec<TokenId>;
     type Refusal = TokenRefusal;
     const REVOKES: bool = true;
@@ -306,8 +308,10 @@ impl Command for RevokeTokens {
 }
 
 impl RevokeTokens {
+    /// The root, then its line; each once, however often it was named.
     fn each(&self) -> impl Iterator<Item = TokenId> {
-        std::iter::once(self.root).chain(self.line.iter().copied().filter(|id| *id != self.root))
+        let mut seen = HashSet::new();
+        std::iter::once(self.root).chain(self.line.iter().copied()).filter(move |id| seen.insert(*id))
     }
 }
 

@@ -2,10 +2,7 @@
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, PgPool};
-use tally_domain::{
-    PersonCredential, Verdict,
-    credential::CredentialHash,
-};
+use tally_domain::{PersonCredential, Verdict, credential::CredentialHash};
 use tally_events::{CredentialId, Event, Position, Recorded, SessionId, TokenId, UserId};
 use tally_store::Projection;
 use uuid::Uuid;

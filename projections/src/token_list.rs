@@ -54,9 +54,13 @@ impl Projection for TokenList {
                         .await?;
                 }
                 Event::TokenRevoked(_) => {
-                    sqlx::query!("update token_list set revoked_at = $2 where id = $1", id, recorded.recorded_at)
-                        .execute(&mut *connection)
-                        .await?;
+                    sqlx::query!(
+                        "update token_list set revoked_at = $2 where id = $1",
+                        id,
+                        recorded.recorded_at
+                    )
+                    .execute(&mut *connection)
+                    .await?;
                 }
                 Event::UserRegistered(_)
                 | Event::UserProfileChanged(_)

@@ -145,7 +145,11 @@ pub async fn read_profile(
 ///
 /// # Errors
 /// As [`read_profile`].
-pub async fn find_profile(pool: &PgPool, keys: &KeyRing, user: UserId) -> Result<Option<Profile>, QueryError> {
+pub async fn find_profile(
+    pool: &PgPool,
+    keys: &KeyRing,
+    user: UserId,
+) -> Result<Option<Profile>, QueryError> {
     let row = sqlx::query!(
         r#"select email, name, avatar_url, language, timezone, profile_description, created_at, updated_at
              from users where id = $1"#,
@@ -154,7 +158,14 @@ pub async fn find_profile(pool: &PgPool, keys: &KeyRing, user: UserId) -> Result
     .fetch_optional(pool)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let columns = [Some(row.email), Some(row.name), row.avatar_url, row.language, row.timezone, row.profile_description];
+    let columns = [
+        Some(row.email),
+        Some(row.name),
+        row.avatar_url,
+        row.language,
+        row.timezone,
+        row.profile_description,
+    ];
     let present: Vec<&str> = columns.iter().flatten().map(String::as_str).collect();
     let mut opened = keys.open_texts(&present).await?.into_iter();
     let [email, name, avatar_url, language, timezone, description] = columns.map(|column| {

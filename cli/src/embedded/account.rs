@@ -42,10 +42,12 @@ impl Account {
             Self::new(&users, uid, gid, false)
         };
         match owner {
-            Some((owner, _)) if owner != account.uid => Err(EmbeddedError::Owner {
+            Some((owner, _)) if owner != account.uid => Err(EmbeddedError::ClusterOwner {
                 path: cluster.to_owned(),
                 owner: name_of(&users, owner),
-                expected: account.name,
+                account: account.name,
+                uid: account.uid,
+                gid: account.gid,
             }),
             _ => Ok(account),
         }
@@ -129,7 +131,9 @@ pub(super) fn user_name(uid: u32) -> String {
 }
 
 fn name_of(users: &str, uid: u32) -> String {
-    entries(users).find(|entry| entry.1 == uid).map_or_else(|| format!("uid {uid}"), |entry| entry.0.to_owned())
+    entries(users)
+        .find(|entry| entry.1 == uid)
+        .map_or_else(|| format!("uid {uid}"), |entry| entry.0.to_owned())
 }
 
 /// The lines of passwd(5) as (name, uid, gid), passing over those that are not of its form.

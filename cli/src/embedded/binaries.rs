@@ -31,16 +31,30 @@ impl Binaries {
         account: &Account,
         cluster: Option<(&Path, u32)>,
     ) -> Result<Self, EmbeddedError> {
-        let places = given.map_or_else(|| places(search_path), |directory| vec![directory.to_owned()]);
+        if let Some(directory) = given {
+            let binaries = Self::inspect(directory, account)
+                .map_err(|reason| EmbeddedError::GivenBinaries { directory: directory.to_owned(), reason })?;
+            return Self::choose([Ok(binaries)], cluster);
+        }
+        let candidates = places(search_path).into_iter().map(|place| {
+            Self::inspect(&place, account).map_err(|reason| format!("{}: {reason}", place.display()))
+        });
+        Self::choose(candidates, cluster)
+    }
+
+    /// The first that fits, of binaries and of reasons why some are none.
+    fn choose(
+        candidates: impl IntoIterator<Item = Result<Self, String>>,
+        cluster: Option<(&Path, u32)>,
+    ) -> Result<Self, EmbeddedError> {
         let (mut found, mut passed_over) = (Vec::new(), Vec::new());
-        for place in places {
-            match Self::inspect(&place, account) {
-                Ok(binaries) if cluster.is_none_or(|(_, major)| major == binaries.major) => return Ok(binaries),
-                Ok(binaries) => found.push(binaries.major.to_string()),
-                Err(reason) if given.is_some() => {
-                    return Err(EmbeddedError::GivenBinaries { directory: place, reason });
+        for candidate in candidates {
+            match candidate {
+                Ok(binaries) if cluster.is_none_or(|(_, major)| major == binaries.major) => {
+                    return Ok(binaries);
                 }
-                Err(reason) => passed_over.push(format!("{}: {reason}", place.display())),
+                Ok(binaries) => found.push(binaries.major.to_string()),
+                Err(reason) => passed_over.push(reason),
             }
         }
         let install = install_command(cluster.map(|(_, major)| major));
@@ -51,10 +65,9 @@ impl Binaries {
                 Err(EmbeddedError::Version { path, cluster, found, install })
             }
             _ => {
-                let passed_over = match passed_over.is_empty() {
-                    true => String::new(),
-                    false => format!(" (passed over {})", passed_over.join("; ")),
-                };
+                let reasons = passed_over.join("; ");
+                let passed_over =
+                    if reasons.is_empty() { reasons } else { format!(" (passed over {reasons})") };
                 Err(EmbeddedError::NoBinaries { passed_over, install })
             }
         }
@@ -70,13 +83,12 @@ impl Binaries {
 
     /// The binaries of one directory, or why it does not do.
     fn inspect(directory: &Path, account: &Account) -> Result<Self, String> {
-        let directory = side_by_side(directory).ok_or("`initdb` and `postgres` are not side by side in it")?;
+        let directory =
+            side_by_side(directory).ok_or("`initdb` and `postgres` are not side by side in it")?;
         let program = directory.join("postgres");
-        let output = account
-            .command(&program)
-            .arg("--version")
-            .output()
-            .map_err(|error| format!("{} could not be run as {}: {error}", program.display(), account.name))?;
+        let output = account.command(&program).arg("--version").output().map_err(|error| {
+            format!("{} could not be run as {}: {error}", program.display(), account.name)
+        })?;
         let answer = String::from_utf8_lossy(&output.stdout);
         match major_version(&answer) {
             Some(major) if major >= MAJOR_MIN => Ok(Self { directory, major }),
@@ -91,9 +103,11 @@ impl Binaries {
 fn places(search_path: Option<&OsStr>) -> Vec<PathBuf> {
     let on_path = search_path.into_iter().flat_map(std::env::split_paths).filter(|path| path.is_absolute());
     let entries = fs::read_dir(DEBIAN).into_iter().flatten().flatten();
-    let mut versions: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let mut versions: Vec<u32> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     versions.sort_unstable_by_key(|version| Reverse(*version));
-    let of_debian = versions.into_iter().map(|version| Path::new(DEBIAN).join(version.to_string()).join("bin"));
+    let of_debian =
+        versions.into_iter().map(|version| Path::new(DEBIAN).join(version.to_string()).join("bin"));
     on_path.chain(of_debian).filter(|directory| directory.join("postgres").exists()).collect()
 }
 
@@ -130,5 +144,34 @@ mod tests {
         check("postgres (PostgreSQL) 19devel\n", Some(19));
         check("postgres (EnterpriseDB) something\n", None);
         check("", None);
+    }
+
+    #[test]
+    fn without_binaries_the_error_says_what_to_type() {
+        let old = Err("/opt/pg/bin: its version is 14, older than 15".to_owned());
+        let message = Binaries::choose([old], None).map_err(|error| error.to_string());
+        let message = message.expect_err("there are no binaries");
+        assert!(
+            message.contains("\n    ") && message.contains("apt-get install --yes postgresql\n"),
+            "{message}"
+        );
+        for words in ["its version is 14", "TALLY_POSTGRES_BIN", "DATABASE_URL"] {
+            assert!(message.contains(words), "{message}");
+        }
+        assert_eq!(message.contains("sudo"), effective_uid() != 0, "{message}");
+    }
+
+    #[test]
+    fn the_first_that_fits_is_taken_and_a_cluster_fits_its_own_version_alone() {
+        let of =
+            |major| Binaries { directory: PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")), major };
+        let choose = |cluster| Binaries::choose([Err("broken".to_owned()), Ok(of(17)), Ok(of(15))], cluster);
+        let cluster = Path::new("/data/postgres");
+        assert_eq!(choose(None).expect("17 is there"), of(17));
+        assert_eq!(choose(Some((cluster, 15))).expect("15 is there"), of(15));
+        let message = choose(Some((cluster, 16))).expect_err("16 is not there").to_string();
+        for words in ["/data/postgres", "PostgreSQL 16", "17 and 15", "apt-get install --yes postgresql-16"] {
+            assert!(message.contains(words), "{message}");
+        }
     }
 }

@@ -18,11 +18,18 @@ pub enum EmbeddedError {
     InUse { directory: PathBuf, holder: Option<u32> },
 
     #[error(
-        "{} belongs to {owner}, but must belong to {expected}; run tally as its owner, give it away with \
-         `chown --recursive`, or name another directory in TALLY_DATA_DIR",
+        "{} belongs to {owner}, but must belong to {expected}; run tally as {owner}, or name another directory in \
+         TALLY_DATA_DIR",
         path.display()
     )]
     Owner { path: PathBuf, owner: String, expected: String },
+
+    #[error(
+        "the database cluster {} belongs to {owner}, but PostgreSQL would run as {account}; run tally as its owner, or \
+         give it away with `chown --recursive {uid}:{gid} {}`",
+        path.display(), path.display()
+    )]
+    ClusterOwner { path: PathBuf, owner: String, account: String, uid: u32, gid: u32 },
 
     #[error(
         "{} is open to other users and holds files that are not Tallystick's, so it is left as it is; name a \

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use super::account::{Account, effective_uid, user_name};
 use super::error::EmbeddedError;
+use super::log::Log;
 
 /// The port names the socket's file; nothing listens on TCP.
 pub(super) const PORT: u16 = 5432;
@@ -56,8 +57,8 @@ impl DataDir {
         self.0.join("postgres")
     }
 
-    pub fn log(&self) -> PathBuf {
-        self.0.join("postgres.log")
+    pub fn log(&self) -> Log {
+        Log::new(self.0.join("postgres.log"))
     }
 
     /// Where the socket is: in the data directory, or under /tmp where that makes the path too long for a socket (or
@@ -104,7 +105,9 @@ impl DataDir {
         account.check_reach(&self.0)?;
         let mode = if account.drops_root { 0o710 } else { 0o700 };
         let metadata = fs::metadata(&self.0).map_err(EmbeddedError::file("inspect", &self.0))?;
-        if metadata.mode() & 0o7077 & !mode != 0 && !self.is_tallys()? {
+        // Closing a directory must take nothing from others; it keeps TALLY_DATA_DIR=/tmp from closing /tmp.
+        let (is_open, is_sticky) = (metadata.mode() & 0o077 & !mode != 0, metadata.mode() & 0o1000 != 0);
+        if is_sticky || (is_open && !self.is_tallys()?) {
             return Err(EmbeddedError::Shared { path: self.0.clone() });
         }
         if account.drops_root {
@@ -114,11 +117,12 @@ impl DataDir {
         set_mode(&self.0, mode)?;
 
         let socket_dir = self.socket_dir();
-        if create_private(&socket_dir)? {
-            account.give(&socket_dir)?;
+        create_private(&socket_dir)?;
+        // One under /tmp may be another user's trap; what is in our own directory cannot.
+        if !socket_dir.starts_with(&self.0) && check_owner(&socket_dir, effective_uid()).is_err() {
+            check_owner(&socket_dir, account.uid)?;
         }
-        // One under /tmp may be another user's trap; a link is nobody's directory.
-        check_owner(&socket_dir, account.uid)?;
+        account.give(&socket_dir)?;
         set_mode(&socket_dir, 0o700)
     }
 
@@ -132,8 +136,7 @@ impl DataDir {
         }
     }
 
-    /// Whether closing the directory to others takes nothing from them: it holds what tally makes, or nothing but
-    /// the lock file just made. It keeps TALLY_DATA_DIR=/tmp from closing /tmp.
+    /// Whether it holds what tally makes, or nothing but the lock file just made.
     fn is_tallys(&self) -> Result<bool, EmbeddedError> {
         let mut entries = fs::read_dir(&self.0).map_err(EmbeddedError::file("list", &self.0))?;
         let tallys = ["keys", "postgres"].into_iter().any(|name| self.0.join(name).exists());
@@ -172,17 +175,19 @@ impl Holder {
     }
 }
 
-/// Makes a directory of mode 0700 and says whether it is new.
-pub(super) fn create_private(path: &Path) -> Result<bool, EmbeddedError> {
+/// Makes a directory of mode 0700, unless it is there.
+pub(super) fn create_private(path: &Path) -> Result<(), EmbeddedError> {
     match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(EmbeddedError::file("create", path)(error)),
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(EmbeddedError::file("create", path)(error))
+        }
+        _ => Ok(()),
     }
 }
 
 fn set_mode(path: &Path, mode: u32) -> Result<(), EmbeddedError> {
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(EmbeddedError::file("change the mode of", path))
+    fs::set_permissions(path, Permissions::from_mode(mode))
+        .map_err(EmbeddedError::file("change the mode of", path))
 }
 
 fn check_owner(path: &Path, uid: u32) -> Result<(), EmbeddedError> {
@@ -199,5 +204,7 @@ fn check_owner(path: &Path, uid: u32) -> Result<(), EmbeddedError> {
 
 /// FNV-1a, because a name must be the same in every build; std's hasher promises no such thing.
 fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -1,0 +1,162 @@
+//! The two cookies: `multica_auth`, which JavaScript cannot read, and `multica_csrf`, which it must.
+
+use std::net::IpAddr;
+
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum_extra::extract::cookie::{Cookie, Expiration, SameSite};
+use chrono::{DateTime, TimeDelta, Utc};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use tally_domain::credential::Plaintext;
+
+pub const AUTH: &str = "multica_auth";
+pub const CSRF: &str = "multica_csrf";
+const NONCE_BYTES: usize = 16;
+
+/// Where cookies are good.
+#[derive(Clone, Debug)]
+pub struct CookieSettings {
+    /// Sent only over https.
+    pub secure: bool,
+    pub domain: Option<String>,
+}
+
+impl CookieSettings {
+    /// `Secure` iff the frontend is https. A domain that is an IP literal is no cookie domain
+    /// (RFC 6265 section 5.1.3): it is ignored, with one warning.
+    #[must_use]
+    pub fn new(frontend_origin: &str, domain: Option<&str>) -> Self {
+        let domain = domain.map(|domain| domain.trim().trim_start_matches('.')).filter(|domain| !domain.is_empty());
+        let is_address = |domain: &&str| domain.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        if let Some(address) = domain.filter(is_address) {
+            tracing::warn!(COOKIE_DOMAIN = address, "COOKIE_DOMAIN is an IP address and is ignored: cookies stay with the host that set them");
+        }
+        Self {
+            secure: frontend_origin.starts_with("https://"),
+            domain: domain.filter(|domain| !is_address(domain)).map(str::to_owned),
+        }
+    }
+
+    /// Both cookies for a session, expiring together by one reading of the clock.
+    pub(crate) fn set(
+        &self,
+        headers: &mut HeaderMap,
+        auth: &Plaintext,
+        nonce: [u8; NONCE_BYTES],
+        now: DateTime<Utc>,
+        expires_at: DateTime<Utc>,
+    ) {
+        let csrf = csrf_token(auth.expose(), nonce);
+        self.append(headers, AUTH, auth.expose(), true, now, expires_at);
+        self.append(headers, CSRF, &csrf, false, now, expires_at);
+    }
+
+    /// Tells the browser to forget both.
+    pub(crate) fn clear(&self, headers: &mut HeaderMap, now: DateTime<Utc>) {
+        for (name, http_only) in [(AUTH, true), (CSRF, false)] {
+            self.append(headers, name, "", http_only, now, DateTime::UNIX_EPOCH);
+        }
+    }
+
+    fn append(
+        &self,
+        headers: &mut HeaderMap,
+        name: &str,
+        value: &str,
+        http_only: bool,
+        now: DateTime<Utc>,
+        expires_at: DateTime<Utc>,
+    ) {
+        let lifetime = (expires_at - now).max(TimeDelta::zero()).num_seconds();
+        let mut cookie = Cookie::build((name.to_owned(), value.to_owned()))
+            .path("/")
+            .same_site(SameSite::Strict)
+            .http_only(http_only)
+            .secure(self.secure)
+            .max_age(time::Duration::seconds(lifetime));
+        if let Ok(expires) = time::OffsetDateTime::from_unix_timestamp(expires_at.timestamp()) {
+            cookie = cookie.expires(Expiration::DateTime(expires));
+        }
+        if let Some(domain) = &self.domain {
+            cookie = cookie.domain(domain.clone());
+        }
+        // Names and values here are ASCII without separators: JWTs, hex and nothing.
+        if let Ok(value) = HeaderValue::from_str(&cookie.build().to_string()) {
+            headers.append(header::SET_COOKIE, value);
+        }
+    }
+}
+
+/// The value of a cookie. Two of one name that differ are nobody's: a neighbouring host may have
+/// planted one.
+pub(crate) fn read(headers: &HeaderMap, name: &str) -> Option<Result<String, Ambiguous>> {
+    let mut values = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|header| header.to_str().ok())
+        .flat_map(Cookie::split_parse)
+        .filter_map(Result::ok)
+        .filter(|cookie| cookie.name() == name)
+        .map(|cookie| cookie.value().to_owned());
+    let first = values.next()?;
+    Some(if values.all(|other| other == first) { Ok(first) } else { Err(Ambiguous) })
+}
+
+/// Several cookies of one name with different values.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ambiguous;
+
+/// `hex(nonce) "." hex(HMAC-SHA-256(key = the auth cookie's value, nonce))`.
+pub(crate) fn csrf_token(auth: &str, nonce: [u8; NONCE_BYTES]) -> String {
+    format!("{}.{}", hex::encode(nonce), hex::encode(csrf_mac(auth, &nonce)))
+}
+
+/// Whether a CSRF token belongs to this auth cookie.
+pub(crate) fn csrf_matches(auth: &str, token: &str) -> bool {
+    let parts = token.split_once('.').and_then(|(nonce, mac)| Some((hex::decode(nonce).ok()?, hex::decode(mac).ok()?)));
+    parts.is_some_and(|(nonce, mac)| {
+        nonce.len() == NONCE_BYTES && bool::from(csrf_mac(auth, &nonce)[..].ct_eq(&mac))
+    })
+}
+
+fn csrf_mac(auth: &str, nonce: &[u8]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(auth.as_bytes()).expect("HMAC takes a key of any length");
+    mac.update(nonce);
+    mac.finalize().into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_csrf_token_belongs_to_one_auth_cookie() {
+        let token = csrf_token("cookie", [7; 16]);
+        assert_eq!(token.len(), 32 + 1 + 64);
+        assert!(csrf_matches("cookie", &token));
+        assert!(!csrf_matches("another", &token));
+        for wrong in ["", ".", "zz.zz", &token[1..], &token[..token.len() - 2], &csrf_token("cookie", [8; 16])[..40]] {
+            assert!(!csrf_matches("cookie", wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_ip_literal_is_no_cookie_domain() {
+        for address in ["127.0.0.1", "::1", "[::1]"] {
+            assert_eq!(CookieSettings::new("http://localhost:3000", Some(address)).domain, None, "{address}");
+        }
+        let settings = CookieSettings::new("https://app.example.org", Some(".example.org"));
+        assert_eq!((settings.secure, settings.domain.as_deref()), (true, Some("example.org")));
+    }
+
+    #[test]
+    fn two_different_cookies_of_one_name_are_ambiguous() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(read(&headers, AUTH), None);
+        headers.append(header::COOKIE, HeaderValue::from_static("a=1; multica_auth=x"));
+        assert_eq!(read(&headers, AUTH), Some(Ok("x".to_owned())));
+        headers.append(header::COOKIE, HeaderValue::from_static("multica_auth=y"));
+        assert_eq!(read(&headers, AUTH), Some(Err(Ambiguous)));
+    }
+}

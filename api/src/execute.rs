@@ -1,0 +1,54 @@
+//! From a principal and a command to its outcome: policy, the replica's door, the failure's words.
+
+use axum::http::StatusCode;
+use tally_domain::{Command, Principal, authorize};
+use tally_fanout::Done;
+use tally_store::{CommitError, ExecuteError, KeyRingError, ReadError, RequestContext};
+
+use crate::{error::ApiError, state::App};
+
+impl App {
+    /// Executes a command for a principal. `refused` words the command's own rules.
+    pub(crate) async fn execute<C: Command>(
+        &self,
+        principal: Principal,
+        command: C,
+        context: RequestContext,
+        refused: impl FnOnce(C::Refusal) -> ApiError,
+    ) -> Result<Done<C::Outcome>, ApiError> {
+        let command = authorize(principal, command)?;
+        self.replica.execute(&command, context).await.map_err(|error| failure(error, refused))
+    }
+}
+
+/// The client's words for a command without success.
+pub(crate) fn failure<R: std::error::Error + 'static>(
+    error: ExecuteError<R>,
+    refused: impl FnOnce(R) -> ApiError,
+) -> ApiError {
+    match error {
+        ExecuteError::Refused(refusal) => refused(refusal),
+        ExecuteError::Replayed { receipt, .. } => ApiError {
+            existing: Some(receipt.to_string()),
+            ..ApiError::new(
+                StatusCode::CONFLICT,
+                "already_executed",
+                "this idempotency key was used before; what it made is shown by id, its secret never again",
+            )
+        },
+        ExecuteError::KeyReused => ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency_key_reused",
+            "this idempotency key was used with another body",
+        ),
+        ExecuteError::Erased => ApiError::invalid_token(),
+        ExecuteError::Contended | ExecuteError::ClaimTaken(_) => ApiError::unavailable(),
+        ExecuteError::Commit(CommitError::Unavailable | CommitError::Unknown | CommitError::Outdated)
+        | ExecuteError::Read(ReadError::Database(_))
+        | ExecuteError::Keys(KeyRingError::Database(_)) => ApiError::database(&error),
+        ExecuteError::Commit(_)
+        | ExecuteError::Read(_)
+        | ExecuteError::Keys(_)
+        | ExecuteError::Encode(_) => ApiError::internal(&error),
+    }
+}

@@ -1,0 +1,124 @@
+//! The guard: from a request's credential to a principal, or a no.
+//!
+//! | case | answer |
+//! |---|---|
+//! | no credential | 401 `missing authorization` |
+//! | malformed, unknown, expired, revoked | 401 `invalid token`, all four the same |
+//! | suspended user | 403 `account disabled` |
+//! | right credential, wrong place | 403, naming what is missing (policy says so) |
+//! | cannot know | 503, never a yes |
+
+use axum::{
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderMap, Method, header, request::Parts},
+    middleware::Next,
+    response::Response,
+};
+use tally_domain::{
+    Principal,
+    credential::{Plaintext, Recognised, recognise},
+};
+use tally_events::RequestId;
+use tally_fanout::{Presented, VerifyError};
+use tally_store::RequestContext;
+
+use crate::{cookies, error::ApiError, state::App};
+
+const CSRF_HEADER: &str = "x-csrf-token";
+
+/// Whoever makes this request, proven.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    pub principal: Principal,
+    pub context: RequestContext,
+}
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let credential = credential_of(&parts.method, &parts.headers)?;
+        let principal = verify(app, &credential).await?;
+        Ok(Self { principal, context: context_of(parts) })
+    }
+}
+
+/// What surrounds the request, for its events.
+pub(crate) fn context_of(parts: &Parts) -> RequestContext {
+    RequestContext { request: parts.extensions.get::<RequestId>().copied(), idempotency: None }
+}
+
+/// The one credential of a request. A Bearer, even a wrong one, is never passed over for the cookie.
+pub(crate) fn credential_of(method: &Method, headers: &HeaderMap) -> Result<Plaintext, ApiError> {
+    if let Some(bearer) = bearer(headers)? {
+        return Ok(bearer);
+    }
+    let cookie = cookies::read(headers, cookies::AUTH).ok_or_else(ApiError::missing_authorization)?;
+    let cookie = cookie.map_err(|_| ApiError::invalid_token())?;
+    if cookie.is_empty() {
+        return Err(ApiError::missing_authorization());
+    }
+    if !is_safe(method) {
+        let token = headers.get(CSRF_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if !cookies::csrf_matches(&cookie, token) {
+            return Err(ApiError::forbidden("CSRF validation failed"));
+        }
+    }
+    Ok(Plaintext::new(cookie))
+}
+
+/// RFC 6750 section 2.1, the scheme in any letter case (RFC 9110 section 11.1).
+fn bearer(headers: &HeaderMap) -> Result<Option<Plaintext>, ApiError> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().map_err(|_| ApiError::invalid_token())?;
+    let (scheme, token) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(None);
+    }
+    if values.next().is_some() {
+        return Err(ApiError::invalid_token());
+    }
+    Ok(Some(Plaintext::new(token.trim())))
+}
+
+/// Asks the replica what the credential is good for.
+pub(crate) async fn verify(app: &App, credential: &Plaintext) -> Result<Principal, ApiError> {
+    let (presented, owner) = match recognise(credential.expose()) {
+        Some(Recognised::Token(_)) => (Presented::Token(credential.hash()), None),
+        Some(Recognised::Jwt) => {
+            let signed =
+                app.settings.signer.check(credential.expose()).ok_or_else(ApiError::invalid_token)?;
+            let (id, expires_at) = (signed.session, signed.expires_at);
+            (Presented::Session { hash: credential.hash(), id, expires_at }, Some(signed.user))
+        }
+        None => return Err(ApiError::invalid_token()),
+    };
+    let verdict = app.replica.verify(&presented).await.map_err(|error| match error {
+        VerifyError::Invalid => ApiError::invalid_token(),
+        VerifyError::Suspended => ApiError::account_disabled(),
+        VerifyError::Unavailable => ApiError::unavailable(),
+    })?;
+    // A JWT that names another person than its session does was not made here.
+    if owner.is_some() && owner != verdict.principal.user() {
+        return Err(ApiError::invalid_token());
+    }
+    Ok(verdict.principal)
+}
+
+const fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// A state-changing request that says where it comes from must come from an allowed place.
+pub(crate) async fn check_origin(State(app): State<App>, request: Request, next: Next) -> Result<Response, ApiError> {
+    if !is_safe(request.method())
+        && let Some(origin) = request.headers().get(header::ORIGIN)
+    {
+        let allowed = origin.to_str().is_ok_and(|origin| app.settings.allowed_origins.iter().any(|known| known == origin));
+        if !allowed {
+            return Err(ApiError::forbidden("origin not allowed"));
+        }
+    }
+    Ok(next.run(request).await)
+}

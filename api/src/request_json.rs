@@ -1,0 +1,176 @@
+//! The body of a request: JSON, by content type, of bounded size, without tricks.
+
+use std::{collections::HashSet, fmt};
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Request},
+    http::{HeaderMap, StatusCode, header},
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor},
+};
+use sha2::{Digest, Sha256};
+
+use crate::error::ApiError;
+
+/// Bytes in a body at most.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// A decoded body and what recognises it again.
+pub struct RequestJson<T> {
+    pub body: T,
+    /// SHA-256 of the bytes as they came.
+    pub fingerprint: [u8; 32],
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for RequestJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            return Err(ApiError::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "content type must be application/json",
+            ));
+        }
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "request body is larger than 1 MiB")
+            } else {
+                ApiError::bad_request("invalid request body")
+            }
+        })?;
+        let body = decode(&bytes)?;
+        Ok(Self { body, fingerprint: Sha256::digest(&bytes).into() })
+    }
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let invalid = |error: serde_json::Error| match error.to_string().strip_prefix(STRICT) {
+        Some(reason) => {
+            let reason = reason.split(" at line").next().unwrap_or(reason).to_owned();
+            ApiError::bad_request(format!("invalid request body: {reason}"))
+        }
+        None => ApiError::bad_request("invalid request body"),
+    };
+    serde_json::from_slice::<Strict>(bytes).map_err(invalid)?;
+    serde_json::from_slice(bytes).map_err(invalid)
+}
+
+/// `application/json`, or another type with the suffix (RFC 6839 section 3.1).
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// Marks an error of [`Strict`], whose words may go to the client: they hold nothing it did not send.
+const STRICT: &str = "strict: ";
+
+/// Any JSON value without a repeated key, on which two readers could disagree, and without a NUL,
+/// which the log could store and never read again.
+struct Strict;
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StrictVisitor)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Strict;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Strict, E> {
+        Ok(Strict)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Strict, E> {
+        Ok(Strict)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Strict, E> {
+        Ok(Strict)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Strict, E> {
+        Ok(Strict)
+    }
+
+    fn visit_unit<E>(self) -> Result<Strict, E> {
+        Ok(Strict)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Strict, E> {
+        if text.contains('\0') {
+            return Err(E::custom(format!("{STRICT}a text contains a NUL character")));
+        }
+        Ok(Strict)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Strict, A::Error> {
+        while items.next_element::<Strict>()?.is_some() {}
+        Ok(Strict)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Strict, A::Error> {
+        let mut keys = HashSet::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            StrictVisitor.visit_str::<A::Error>(&key)?;
+            if !keys.insert(key) {
+                return Err(A::Error::custom(format!("{STRICT}a key stands twice in one object")));
+            }
+            entries.next_value::<Strict>()?;
+        }
+        Ok(Strict)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Body {
+        name: Option<String>,
+    }
+
+    fn refusal(text: &[u8]) -> String {
+        decode::<Body>(text).unwrap_err().message.into_owned()
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored() {
+        assert_eq!(decode::<Body>(br#"{"name":"a","else":[1,{"x":null}]}"#).unwrap().name.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn what_two_readers_could_read_differently_is_refused() {
+        let twice = "invalid request body: a key stands twice in one object";
+        assert_eq!(refusal(br#"{"name":"a","name":"b"}"#), twice);
+        assert_eq!(refusal(br#"{"else":{"x":1,"\u0078":2}}"#), twice);
+    }
+
+    #[test]
+    fn a_nul_is_refused_wherever_it_stands() {
+        let nul = "invalid request body: a text contains a NUL character";
+        assert_eq!(refusal(br#"{"name":"a\u0000b"}"#), nul);
+        assert_eq!(refusal(br#"{"a\u0000":1}"#), nul);
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused() {
+        let deep = format!("{{\"else\":{}{}}}", "[".repeat(200), "]".repeat(200));
+        for text in [&b""[..], b"{", b"[]", b"\"name\"", b"{\"name\":1}", b"{\"name\":\"\xff\"}", b"{} {}", deep.as_bytes()] {
+            assert_eq!(refusal(text), "invalid request body");
+        }
+    }
+}

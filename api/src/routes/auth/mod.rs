@@ -1,0 +1,61 @@
+//! The login door.
+
+pub mod logout;
+pub mod send_code;
+pub mod verify_code;
+
+use std::net::SocketAddr;
+
+use axum::{
+    extract::{ConnectInfo, FromRequestParts},
+    http::{header, request::Parts},
+};
+use rand::{TryRng, rngs::SysRng};
+use tally_domain::session::Origin;
+use tally_store::{Limit, Limited, RequestContext};
+
+use crate::{client_address::limited_as, error::ApiError, guard::context_of, state::App};
+
+/// Characters of a user agent that are kept.
+const USER_AGENT_CHARACTERS: usize = 256;
+
+/// A caller who has proven nothing: where the request came from, and what surrounds it.
+pub struct Visitor {
+    pub origin: Origin,
+    pub context: RequestContext,
+    limited_as: String,
+}
+
+impl FromRequestParts<App> for Visitor {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let ConnectInfo(peer) = ConnectInfo::<SocketAddr>::from_request_parts(parts, app)
+            .await
+            .map_err(|error| ApiError::internal(&error))?;
+        let address = app.settings.proxies.client(peer, &parts.headers);
+        let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        let user_agent = user_agent.map(|text| text.chars().take(USER_AGENT_CHARACTERS).collect());
+        let origin = Origin { address: Some(address.to_string()), user_agent };
+        Ok(Self { origin, context: context_of(parts), limited_as: limited_as(address) })
+    }
+}
+
+impl Visitor {
+    /// Counts this request against the limit of its address.
+    pub async fn count(&self, app: &App, rule: &str, limit: Limit) -> Result<(), ApiError> {
+        let key = app.keys().blind_limit(rule, &self.limited_as);
+        limit.take(app.pool(), &key).await.map_err(|limited| match limited {
+            Limited::TooMany { retry_after } => ApiError::too_many("too many requests", retry_after),
+            Limited::Database(error) => ApiError::database(&error),
+        })
+    }
+}
+
+/// Fills a slice from the operating system's random source.
+///
+/// # Panics
+/// When the operating system has no randomness to give: no secret may then be made.
+pub fn fill_random(bytes: &mut [u8]) {
+    SysRng.try_fill_bytes(bytes).expect("the operating system gives random bytes");
+}

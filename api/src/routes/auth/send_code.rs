@@ -1,0 +1,102 @@
+//! `POST /auth/send-code`: makes a login code for an address.
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+use tally_domain::{
+    EmailAddress, Principal,
+    claim::Namespace,
+    login::{Digits, IssueCode, LoginRefusal},
+};
+use tally_events::{LoginId, UserId};
+use tally_store::ExecuteError;
+
+use crate::{
+    error::ApiError,
+    execute::failure,
+    request_json::RequestJson,
+    routes::auth::{Visitor, fill_random},
+    state::App,
+};
+
+/// Salt bytes of a code.
+const SALT_BYTES: usize = 16;
+/// Two first codes of one address at once race for its login history: the loser finds the winner's.
+const CLAIM_ATTEMPTS_MAX: usize = 3;
+
+#[derive(Deserialize)]
+pub struct Body {
+    email: Option<String>,
+}
+
+#[derive(Serialize)]
+pub struct Answer {
+    message: &'static str,
+}
+
+/// Answers the same whether or not the address has an account or may open one.
+pub async fn send_code(
+    State(app): State<App>,
+    visitor: Visitor,
+    request: Result<RequestJson<Body>, ApiError>,
+) -> Result<Json<Answer>, ApiError> {
+    visitor.count(&app, "send-code", app.settings.limits.send).await?;
+    let email = EmailAddress::parse(request?.body.email.as_deref().unwrap_or_default())
+        .map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let digits = draw_digits();
+    issue(&app, &visitor, &email, &digits).await?;
+    announce(&visitor, &email, &digits);
+    Ok(Json(Answer { message: "Verification code sent" }))
+}
+
+async fn issue(app: &App, visitor: &Visitor, email: &EmailAddress, digits: &Digits) -> Result<(), ApiError> {
+    for _ in 0..CLAIM_ATTEMPTS_MAX {
+        let login = app.store.holder(Namespace::LoginAddress, email.as_str()).await?;
+        let user = app.store.holder(Namespace::UserEmail, email.as_str()).await?.map(UserId);
+        let login = login.map_or_else(LoginId::new, LoginId);
+        let mut salt = [0; SALT_BYTES];
+        fill_random(&mut salt);
+        let key = app.keys().login_code();
+        let origin = visitor.origin.clone();
+        let command = IssueCode::new(login, user, email.clone(), digits, hex::encode(salt), key, origin);
+        let command = tally_domain::authorize(Principal::Anonymous, command)?;
+        match app.replica.execute(&command, visitor.context).await {
+            Ok(_) => return Ok(()),
+            Err(ExecuteError::ClaimTaken(_)) => {}
+            Err(error) => return Err(failure(error, |refusal| refused(app, &refusal))),
+        }
+    }
+    Err(ApiError::unavailable())
+}
+
+pub(super) fn refused(app: &App, refusal: &LoginRefusal) -> ApiError {
+    let (LoginRefusal::TooManyCodes { until } | LoginRefusal::TooManyGuesses { until }) = refusal;
+    let wait = (*until - app.store.clock().now()).to_std().unwrap_or_default();
+    ApiError::too_many(refusal.to_string(), wait)
+}
+
+/// Six digits, every code equally likely: numbers that would bias the draw are thrown away.
+fn draw_digits() -> Digits {
+    const CODES: u32 = 1_000_000;
+    const UNBIASED: u32 = u32::MAX - u32::MAX % CODES;
+    loop {
+        let mut bytes = [0; 4];
+        fill_random(&mut bytes);
+        let number = u32::from_le_bytes(bytes);
+        if number < UNBIASED {
+            return Digits::from_number(number % CODES);
+        }
+    }
+}
+
+/// Without a mailer the code goes to the server's log: the named exception to the rule that no
+/// secret is printed. The address is shown just enough to tell two people apart.
+fn announce(visitor: &Visitor, email: &EmailAddress, digits: &Digits) {
+    let request_id = visitor.context.request.map(|id| id.to_string()).unwrap_or_default();
+    let first = email.local_part().chars().next().unwrap_or('?');
+    tracing::info!(
+        request.id = request_id,
+        "login code {} for {first}…@{} (no mailer is configured)",
+        digits.expose(),
+        email.domain()
+    );
+}

@@ -1,0 +1,119 @@
+//! `POST /auth/verify-code`: the right code opens a session, and an account if there is none.
+
+use axum::{
+    Json,
+    extract::State,
+    http::HeaderMap,
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use tally_domain::{
+    EmailAddress, Principal,
+    claim::Namespace,
+    credential::Plaintext,
+    login::{Digits, Verification, VerifyCode},
+};
+use tally_events::{LoginId, Position, SessionId, UserId};
+use tally_projections::users::find_profile;
+use tally_store::ExecuteError;
+
+use crate::{
+    error::ApiError,
+    execute::failure,
+    request_json::RequestJson,
+    routes::{
+        LOG_POSITION,
+        auth::{Visitor, fill_random, send_code::refused},
+        me::User,
+    },
+    state::App,
+};
+
+/// A race for the account of an address is lost once at most; the loser finds the account there.
+const CLAIM_ATTEMPTS_MAX: usize = 3;
+
+#[derive(Deserialize)]
+pub struct Body {
+    email: Option<String>,
+    code: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    token: String,
+    user: User,
+}
+
+pub async fn verify_code(
+    State(app): State<App>,
+    visitor: Visitor,
+    request: Result<RequestJson<Body>, ApiError>,
+) -> Result<Response, ApiError> {
+    visitor.count(&app, "verify-code", app.settings.limits.verify).await?;
+    let Body { email, code } = request?.body;
+    let present = |field: Option<String>| field.filter(|text| !text.trim().is_empty());
+    let (Some(email), Some(code)) = (present(email), present(code)) else {
+        return Err(ApiError::bad_request("email and code are required"));
+    };
+    let email = EmailAddress::parse(&email).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let (verification, position) = verify(&app, &visitor, &email, &Digits::new(code.trim())).await?;
+    match verification {
+        Verification::Verified { user, session, expires_at } => {
+            let token = sign(&app, user, session, expires_at)?;
+            let profile = find_profile(app.pool(), app.keys(), user).await?.ok_or_else(ApiError::unavailable)?;
+            let mut response =
+                Json(Answer { token: token.expose().to_owned(), user: User::from(profile) }).into_response();
+            set_cookies(&app, response.headers_mut(), &token, expires_at);
+            response.headers_mut().insert(LOG_POSITION, position.0.into());
+            Ok(response)
+        }
+        Verification::NoLiveCode | Verification::Wrong => Err(ApiError::bad_request("invalid or expired code")),
+        Verification::SignupProhibited => Err(ApiError::forbidden("signup prohibited")),
+        Verification::AccountSuspended => Err(ApiError::account_disabled()),
+    }
+}
+
+async fn verify(
+    app: &App,
+    visitor: &Visitor,
+    email: &EmailAddress,
+    typed: &Digits,
+) -> Result<(Verification, Position), ApiError> {
+    for _ in 0..CLAIM_ATTEMPTS_MAX {
+        let login = app.store.holder(Namespace::LoginAddress, email.as_str()).await?;
+        let user = app.store.holder(Namespace::UserEmail, email.as_str()).await?;
+        let Some(login) = login else { return Ok((Verification::NoLiveCode, Position::ZERO)) };
+        let command = VerifyCode {
+            login: LoginId(login),
+            email: email.clone(),
+            typed: typed.clone(),
+            development: app.settings.development_code.clone(),
+            key: app.keys().login_code().clone(),
+            user: user.map_or_else(UserId::new, UserId),
+            may_sign_up: app.settings.signup.admits(email, false),
+            session: SessionId::new(),
+            lifetime: app.settings.session_lifetime,
+            origin: visitor.origin.clone(),
+        };
+        let command = tally_domain::authorize(Principal::Anonymous, command)?;
+        match app.replica.execute(&command, visitor.context).await {
+            Ok(done) => return Ok((done.executed.outcome, done.executed.position)),
+            Err(ExecuteError::ClaimTaken(_)) => {}
+            Err(error) => return Err(failure(error, |refusal| refused(app, &refusal))),
+        }
+    }
+    Err(ApiError::unavailable())
+}
+
+/// The JWT of a session that just started.
+pub fn sign(app: &App, user: UserId, session: SessionId, expires_at: DateTime<Utc>) -> Result<Plaintext, ApiError> {
+    let now = app.store.clock().now();
+    app.settings.signer.sign(user, session, now, expires_at).map_err(|error| ApiError::internal(&error))
+}
+
+fn set_cookies(app: &App, headers: &mut HeaderMap, token: &Plaintext, expires_at: DateTime<Utc>) {
+    let mut nonce = [0; 16];
+    fill_random(&mut nonce);
+    app.settings.cookies.set(headers, token, nonce, app.store.clock().now(), expires_at);
+}

@@ -1,0 +1,44 @@
+//! `POST /api/cli-token`: a browser session makes one for the command line.
+
+use axum::{Json, extract::State};
+use serde::Serialize;
+use tally_domain::{
+    PersonCredential, Principal,
+    session::{SessionRefusal, StartCommandLineSession},
+};
+use tally_events::SessionId;
+
+use crate::{
+    error::ApiError,
+    guard::Caller,
+    routes::auth::{Visitor, verify_code::sign},
+    state::App,
+};
+
+#[derive(Serialize)]
+pub struct Answer {
+    token: String,
+}
+
+pub async fn create_cli_token(
+    State(app): State<App>,
+    caller: Caller,
+    visitor: Visitor,
+) -> Result<Json<Answer>, ApiError> {
+    let (user, parent) = match caller.principal {
+        Principal::Person { user, credential: PersonCredential::Session { id, .. } } => (user, id),
+        Principal::Person { .. } | Principal::Anonymous | Principal::Operator => {
+            return Err(ApiError::insufficient_scope(SessionRefusal::NotASession.to_string()));
+        }
+    };
+    let session = SessionId::new();
+    let lifetime = app.settings.session_lifetime;
+    let command = StartCommandLineSession { parent, session, lifetime, origin: visitor.origin };
+    let refused = |refusal| match refusal {
+        SessionRefusal::NotASession => ApiError::insufficient_scope(refusal.to_string()),
+        SessionRefusal::Ended => ApiError::invalid_token(),
+    };
+    let done = app.execute(caller.principal, command, caller.context, refused).await?;
+    let token = sign(&app, user, session, done.executed.outcome)?;
+    Ok(Json(Answer { token: token.expose().to_owned() }))
+}

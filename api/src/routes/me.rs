@@ -1,0 +1,109 @@
+//! `/api/me`: the profile of the person who asks.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, HeaderName},
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tally_domain::{
+    authorize,
+    profile::ProfileChange,
+    user::{ChangeProfile, UserRefusal},
+};
+use tally_events::{Position, UserId};
+use tally_projections::users::{Profile, ReadProfile, read_profile};
+
+use crate::{
+    error::ApiError,
+    freshness::min_position,
+    guard::Caller,
+    request_json::RequestJson,
+    routes::LOG_POSITION,
+    state::App,
+};
+
+/// A person, as the clients know one. The onboarding fields belong to the clients; here they stay empty.
+#[derive(Serialize)]
+pub struct User {
+    id: UserId,
+    name: String,
+    email: String,
+    avatar_url: Option<String>,
+    language: Option<String>,
+    timezone: Option<String>,
+    onboarded_at: Option<DateTime<Utc>>,
+    onboarding_questionnaire: Map<String, Value>,
+    starter_content_state: Option<String>,
+    profile_description: String,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl From<Profile> for User {
+    fn from(profile: Profile) -> Self {
+        Self {
+            id: profile.id,
+            name: profile.name,
+            email: profile.email,
+            avatar_url: profile.avatar_url,
+            language: profile.language,
+            timezone: profile.timezone,
+            onboarded_at: None,
+            onboarding_questionnaire: Map::new(),
+            starter_content_state: None,
+            profile_description: profile.profile_description,
+            created_at: profile.created_at,
+            updated_at: profile.updated_at,
+        }
+    }
+}
+
+type Positioned<T> = ([(HeaderName, i64); 1], Json<T>);
+
+fn positioned<T>(position: Position, body: T) -> Positioned<T> {
+    ([(LOG_POSITION, position.0)], Json(body))
+}
+
+pub async fn read_me(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Positioned<User>, ApiError> {
+    let query = authorize(caller.principal, ReadProfile)?;
+    let head = tally_store::head(app.pool()).await?.position;
+    // Profiles are inline: whatever position the client has seen is there already.
+    min_position(&headers, head)?;
+    let profile = read_profile(app.pool(), app.keys(), &query).await?.ok_or_else(ApiError::invalid_token)?;
+    Ok(positioned(head, User::from(profile)))
+}
+
+/// Absent and null fields stay as they are; an empty text clears a field.
+#[derive(Deserialize)]
+pub struct Change {
+    name: Option<String>,
+    avatar_url: Option<String>,
+    language: Option<String>,
+    timezone: Option<String>,
+    profile_description: Option<String>,
+}
+
+pub async fn change_me(
+    State(app): State<App>,
+    caller: Caller,
+    RequestJson { body, .. }: RequestJson<Change>,
+) -> Result<Positioned<User>, ApiError> {
+    let Change { name, avatar_url, language, timezone, profile_description } = body;
+    let change = ProfileChange { name, avatar_url, language, timezone, profile_description }
+        .validated()
+        .map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let user = caller.principal.user().ok_or_else(ApiError::invalid_token)?;
+    let refused = |UserRefusal::Unknown| ApiError::invalid_token();
+    let command = ChangeProfile { user, change };
+    let done = app.execute(caller.principal, command, caller.context, refused).await?;
+    let query = authorize(caller.principal, ReadProfile)?;
+    let profile = read_profile(app.pool(), app.keys(), &query).await?.ok_or_else(ApiError::invalid_token)?;
+    Ok(positioned(done.executed.position, User::from(profile)))
+}

@@ -1,0 +1,97 @@
+//! The routes, each in the file its URL names.
+
+mod auth;
+mod cli_token;
+mod config;
+mod health;
+mod me;
+mod tokens;
+mod v1;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::{from_fn, from_fn_with_state},
+    routing::{delete, get, post},
+};
+use tower::{Layer, ServiceBuilder};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{AllowOrigin, CorsLayer},
+    normalize_path::{NormalizePath, NormalizePathLayer},
+};
+
+use crate::{
+    error::{self, ApiError},
+    guard, middleware,
+    request_json::BODY_BYTES_MAX,
+    state::App,
+};
+
+/// Everything behind the door. Collections answer with and without a trailing slash.
+pub fn router(app: App) -> NormalizePath<Router> {
+    let routes = Router::new()
+        .route("/auth/send-code", post(auth::send_code::send_code))
+        .route("/auth/verify-code", post(auth::verify_code::verify_code))
+        .route("/auth/logout", post(auth::logout::logout))
+        .route("/api/cli-token", post(cli_token::create_cli_token))
+        .route("/api/me", get(me::read_me).patch(me::change_me))
+        .route("/api/tokens", get(tokens::list_tokens).post(tokens::create_token))
+        .route("/api/tokens/current/renew", post(tokens::renew_token))
+        .route("/api/tokens/{id}", delete(tokens::revoke_token))
+        .route("/api/config", get(config::read_config))
+        .route("/v1/me", get(v1::me::read_me))
+        .route("/v1/audit", get(v1::audit::read_audit))
+        .route("/health", get(health::health))
+        .route("/readyz", get(health::readyz))
+        .route("/healthz", get(health::readyz))
+        .fallback(async || ApiError::not_found())
+        .method_not_allowed_fallback(async || {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "method not allowed")
+        });
+    // The first layer here is the outermost: a request passes them from top to bottom.
+    let layers = ServiceBuilder::new()
+        .layer(from_fn(middleware::strip_identity))
+        .layer(from_fn(middleware::name_request))
+        .layer(from_fn(middleware::forbid_storing))
+        .layer(cors(&app))
+        .layer(from_fn(middleware::log_request))
+        .layer(from_fn(error::render))
+        .layer(CatchPanicLayer::custom(middleware::panicked))
+        .layer(from_fn(middleware::end_in_time))
+        .layer(from_fn_with_state(app.clone(), guard::check_origin))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
+    NormalizePathLayer::trim_trailing_slash().layer(routes.layer(layers).with_state(app))
+}
+
+/// Browsers may call with credentials from the allowed origins, and from nowhere else.
+fn cors(app: &App) -> CorsLayer {
+    let allowed = app.settings.allowed_origins.clone();
+    let is_allowed = move |origin: &HeaderValue, _: &axum::http::request::Parts| {
+        origin.to_str().is_ok_and(|origin| allowed.iter().any(|known| known == origin))
+    };
+    let requested = [
+        "authorization",
+        "content-type",
+        "x-csrf-token",
+        "x-workspace-id",
+        "x-workspace-slug",
+        "x-request-id",
+        "idempotency-key",
+        "if-match",
+        "x-min-position",
+    ];
+    let exposed = ["x-request-id", "x-log-position", "x-revocation"];
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(is_allowed))
+        .allow_credentials(true)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS])
+        .allow_headers(requested.map(HeaderName::from_static))
+        .expose_headers(exposed.map(HeaderName::from_static).into_iter().chain([header::RETRY_AFTER]).collect::<Vec<_>>())
+}
+
+/// `X-Log-Position`: where in the log this answer stands.
+pub(crate) const LOG_POSITION: HeaderName = HeaderName::from_static("x-log-position");
+/// `X-Revocation: effective`: no replica accepts it any more.
+pub(crate) const REVOCATION: HeaderName = HeaderName::from_static("x-revocation");

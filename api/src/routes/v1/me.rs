@@ -1,0 +1,59 @@
+//! `GET /v1/me`: who this credential is.
+
+use axum::{Json, extract::State};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use tally_domain::{Action, PersonCredential, Principal, authorize, policy::Act};
+use tally_events::UserId;
+use tally_projections::users::find_profile;
+use uuid::Uuid;
+
+use crate::{error::ApiError, guard::Caller, state::App};
+
+/// The question itself, for policy.
+#[derive(Clone, Copy, Debug)]
+struct DescribeCredential;
+
+impl Act for DescribeCredential {
+    const ACTION: Action = Action::DescribeCredential;
+}
+
+#[derive(Serialize)]
+pub struct Description {
+    kind: &'static str,
+    credential_id: Uuid,
+    user: Option<Person>,
+    /// The workspace the credential is bound to; a person's is bound to none.
+    org: Option<Uuid>,
+    role: Option<&'static str>,
+    scopes: Option<Vec<&'static str>>,
+    expires_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Serialize)]
+struct Person {
+    id: UserId,
+    email: String,
+    name: String,
+}
+
+pub async fn read_me(State(app): State<App>, caller: Caller) -> Result<Json<Description>, ApiError> {
+    authorize(caller.principal, DescribeCredential)?;
+    let Principal::Person { user, credential } = caller.principal else {
+        return Err(ApiError::invalid_token());
+    };
+    let profile = find_profile(app.pool(), app.keys(), user).await?;
+    let kind = match credential {
+        PersonCredential::Session { .. } => "session",
+        PersonCredential::PersonalAccessToken { .. } => "personal_access_token",
+    };
+    Ok(Json(Description {
+        kind,
+        credential_id: credential.id().uuid(),
+        user: profile.map(|profile| Person { id: profile.id, email: profile.email, name: profile.name }),
+        org: None,
+        role: None,
+        scopes: None,
+        expires_at: credential.expires_at(),
+    }))
+}

@@ -1,0 +1,4 @@
+//! The `/v1` family: problem documents, stable codes.
+
+pub mod audit;
+pub mod me;

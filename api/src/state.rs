@@ -1,0 +1,43 @@
+//! What every handler shares.
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use tally_fanout::Replica;
+use tally_store::{KeyRing, Store};
+
+use crate::{freshness::Freshness, settings::ApiSettings};
+
+/// The application: cheap to clone, one per process.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+pub struct Inner {
+    pub settings: ApiSettings,
+    pub store: Arc<Store>,
+    pub replica: Replica,
+    pub freshness: Freshness,
+}
+
+impl App {
+    #[must_use]
+    pub fn new(settings: ApiSettings, store: Arc<Store>, replica: Replica, freshness: Freshness) -> Self {
+        Self(Arc::new(Inner { settings, store, replica, freshness }))
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        self.store.pool()
+    }
+
+    pub(crate) fn keys(&self) -> &KeyRing {
+        self.store.keys()
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}

@@ -1,0 +1,664 @@
+//! The revocation protocol, as one pure state machine.
+//!
+//! No clock, no wire, no waiting: time comes in as [`Mono`], what was heard comes in as values,
+//! and what to do next comes out as values. [`Replica`](crate::Replica) drives it in the product.
+//! The rules R1 to R9 are those of `docs/decisions` on revocation; each is named where it is kept.
+//!
+//! Whoever drives it holds one lock around it. A method that takes `&mut self` is one step, and
+//! nothing of it may be seen half done: that is what makes removal, ring and cursor move together
+//! (R3), and the check of a fill one with its insertion (R4).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tally_domain::{Dependency, Invalidation, Verdict, credential::CredentialHash};
+use tally_events::Position;
+use uuid::Uuid;
+
+use crate::cache::{Cache, Contents};
+
+/// Renewals whose head is still being caught up with. More are sent than a lease lives for only
+/// when replies overtake each other.
+const PENDING_LEASES_MAX: usize = 8;
+
+/// A moment of a clock that runs through suspend, in nanoseconds since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mono(pub u64);
+
+impl Mono {
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long ago `earlier` was; zero when it is still to come.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// One registration of one process. A process that registers again gets another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicaId(pub Uuid);
+
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Which history it is. It changes whenever a suffix of the log can have been lost.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tag {
+    pub log_id: Uuid,
+    /// The database's timeline, as it begins the names of its write-ahead files.
+    pub timeline: String,
+}
+
+/// The leaf hash of an event; none at position 0.
+pub type Leaf = Option<[u8; 32]>;
+
+/// Δ and ε. All replicas of a log must use the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Δ: how long a lease lasts from the moment its renewal was sent.
+    pub lease: Duration,
+    /// ε: how far clocks may drift apart meanwhile, ≥ 2ρΔ/(1−ρ).
+    pub drift: Duration,
+}
+
+impl Timing {
+    /// Δ + ε: after this, no lease taken before the beginning is valid on anybody's clock.
+    #[must_use]
+    pub const fn bound(self) -> Duration {
+        self.lease.saturating_add(self.drift)
+    }
+}
+
+/// One committed batch, as it is told to replicas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub tag: Tag,
+    pub from: Position,
+    pub to: Position,
+    /// The leaf hash at `to`.
+    pub leaf: Leaf,
+    /// What it overthrows, in order.
+    pub overthrown: Vec<(Position, Invalidation)>,
+}
+
+/// A replica has applied the log this far: its cache holds nothing that is overthrown up to here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledgement {
+    pub replica: ReplicaId,
+    pub tag: Tag,
+    pub applied: Position,
+    pub leaf: Leaf,
+}
+
+/// The right to answer from memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// When the renewal that earned it was sent.
+    pub since: Mono,
+    pub until: Mono,
+}
+
+impl Lease {
+    #[must_use]
+    pub fn holds(self, now: Mono) -> bool {
+        now < self.until
+    }
+}
+
+/// A renewal that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RenewalSent {
+    pub replica: ReplicaId,
+    /// a0; none before the first head read of a registration.
+    pub applied: Option<Position>,
+    t0: Mono,
+    leaf: Leaf,
+    generation: u64,
+}
+
+/// What the database said to a renewal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenewalAnswer {
+    pub tag: Tag,
+    pub head: Position,
+    /// The leaf hash the log has at a0, and the one at its head.
+    pub leaf_at_applied: Leaf,
+    pub leaf_at_head: Leaf,
+    /// Database time at the moment of the answer.
+    pub database_time: DateTime<Utc>,
+}
+
+/// What came of a renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewed {
+    /// It belonged to another registration, or to one that has ended.
+    Ignored,
+    /// The registration is void, and all that rested on it is dropped: register anew.
+    Lost,
+    /// The lease is in force.
+    Leased,
+    /// The lease waits until the log is applied as far as the head that was read.
+    Behind,
+}
+
+/// A read of the log that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadSent {
+    pub after: Position,
+    generation: u64,
+}
+
+/// What the log has after a position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    pub tag: Tag,
+    /// The last event that was returned; where the read began when there was none.
+    pub last: Position,
+    pub leaf: Leaf,
+    pub overthrown: Vec<(Position, Invalidation)>,
+}
+
+/// What came of a message or a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// The cursor moved.
+    Yes,
+    /// All of it was applied before.
+    Duplicate,
+    /// Something before it is missing: read the log.
+    Gap,
+    /// It is of another history, or of another registration.
+    Foreign,
+    /// It shows that the registration is void: register anew.
+    Lost,
+}
+
+/// The permission to offer a verdict, taken before it is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    generation: u64,
+}
+
+/// Who may be answering from memory, read after the commit's reply, and of which history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Members {
+    pub tag: Tag,
+    pub registry_epoch: i64,
+    pub replicas: Vec<ReplicaId>,
+}
+
+/// A revocation on its way to being effective.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Barrier {
+    pub position: Position,
+    /// Read after the reply to the commit, or to the load of what was so already.
+    pub t0: Mono,
+    /// None when the list could not be read.
+    pub members: Option<Members>,
+}
+
+/// How a revocation became effective.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Everyone who may answer from memory has applied it.
+    Acknowledged,
+    /// Every lease from before it is over.
+    Time,
+}
+
+/// Which part this process plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It never answers from memory, so it need not be known.
+    Observing,
+    Unregistered,
+    Registered(ReplicaId),
+    /// It has left; nothing brings it back.
+    Closed,
+}
+
+/// Where in which history this replica is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cursor {
+    tag: Tag,
+    applied: Position,
+    leaf: Leaf,
+}
+
+/// A lease that waits for the cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pending {
+    head: Position,
+    lease: Lease,
+}
+
+/// What one replica knows.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    timing: Timing,
+    standing: Standing,
+    /// Moves whenever everything is dropped: what is under way from before is then void.
+    generation: u64,
+    cursor: Option<Cursor>,
+    /// The tag that was last read, and since when it is known.
+    known: Option<(Tag, Mono)>,
+    /// The last reading of the database's clock.
+    clock: Option<(DateTime<Utc>, Mono)>,
+    lease: Option<Lease>,
+    pending: VecDeque<Pending>,
+    ring: Ring,
+    cache: Cache,
+    /// How far others have come, as they said last.
+    acknowledged: HashMap<ReplicaId, Acknowledgement>,
+    /// Taken out of the cache, to be freed when the lock is released.
+    garbage: Vec<Contents>,
+}
+
+impl Machine {
+    /// A replica that will register. `ring_max` bounds the recent invalidations it remembers.
+    #[must_use]
+    pub fn new(timing: Timing, capacity: usize, ring_max: usize) -> Self {
+        Self {
+            timing,
+            standing: Standing::Unregistered,
+            generation: 0,
+            cursor: None,
+            known: None,
+            clock: None,
+            lease: None,
+            pending: VecDeque::new(),
+            ring: Ring { entries: VecDeque::new(), entries_max: ring_max, floor: Position::ZERO },
+            cache: Cache::new(capacity),
+            acknowledged: HashMap::new(),
+            garbage: Vec::new(),
+        }
+    }
+
+    /// A process that asks the database each time and is in no list.
+    #[must_use]
+    pub fn observer(timing: Timing) -> Self {
+        Self { standing: Standing::Observing, ..Self::new(timing, 0, 0) }
+    }
+
+    // R1, R2: registration and renewal.
+
+    /// R1: the registration `replica` is committed, and that is known. False: this process has left.
+    pub fn registered(&mut self, replica: ReplicaId) -> bool {
+        if !self.is_unregistered() {
+            return false;
+        }
+        self.drop_everything();
+        self.standing = Standing::Registered(replica);
+        true
+    }
+
+    #[must_use]
+    pub const fn is_unregistered(&self) -> bool {
+        matches!(self.standing, Standing::Unregistered)
+    }
+
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        matches!(self.standing, Standing::Closed)
+    }
+
+    #[must_use]
+    pub const fn replica(&self) -> Option<ReplicaId> {
+        match self.standing {
+            Standing::Registered(replica) => Some(replica),
+            Standing::Observing | Standing::Unregistered | Standing::Closed => None,
+        }
+    }
+
+    /// R2: `now` is read before anything is sent, and the lease will count from it.
+    #[must_use]
+    pub fn renewal_sent(&self, now: Mono) -> Option<RenewalSent> {
+        let (applied, leaf) = match &self.cursor {
+            Some(cursor) => (Some(cursor.applied), cursor.leaf),
+            None => (None, None),
+        };
+        Some(RenewalSent { replica: self.replica()?, applied, t0: now, leaf, generation: self.generation })
+    }
+
+    /// R2: the reply to a renewal; none when it found no row to renew.
+    pub fn renewal_answered(
+        &mut self,
+        sent: &RenewalSent,
+        answer: Option<RenewalAnswer>,
+        now: Mono,
+    ) -> Renewed {
+        if sent.generation != self.generation {
+            return Renewed::Ignored;
+        }
+        let Some(answer) = answer else {
+            self.lose();
+            return Renewed::Lost;
+        };
+        if self.known.as_ref().is_none_or(|(tag, _)| *tag != answer.tag) {
+            self.known = Some((answer.tag.clone(), now));
+        }
+        self.clock = Some((answer.database_time, now));
+        if let Some(cursor) = &self.cursor {
+            let shorter = sent.applied.is_some_and(|applied| answer.head < applied);
+            let other_leaf = sent.applied.is_some() && answer.leaf_at_applied != sent.leaf;
+            if cursor.tag != answer.tag || shorter || other_leaf {
+                self.lose();
+                return Renewed::Lost;
+            }
+        } else {
+            // Nothing is remembered from before the head, so nothing below it can be missed; and
+            // what was looked up before it may not come in.
+            self.generation += 1;
+            self.ring.floor = answer.head;
+            self.cursor =
+                Some(Cursor { tag: answer.tag, applied: answer.head, leaf: answer.leaf_at_head });
+        }
+        let lease = Lease { since: sent.t0, until: sent.t0.after(self.timing.lease) };
+        if self.pending.len() == PENDING_LEASES_MAX {
+            self.pending.pop_front();
+        }
+        self.pending.push_back(Pending { head: answer.head, lease });
+        self.publish_leases();
+        if self.applied() >= answer.head { Renewed::Leased } else { Renewed::Behind }
+    }
+
+    /// R2: a lease is in force only once the log is applied as far as the head it was read with.
+    fn publish_leases(&mut self) {
+        let applied = self.applied();
+        let ready = self.pending.iter().filter(|pending| pending.head <= applied);
+        let newest = ready.map(|pending| pending.lease).chain(self.lease).max_by_key(|lease| lease.until);
+        self.lease = newest;
+        self.pending.retain(|pending| pending.head > applied);
+    }
+
+    // R3: applying the log.
+
+    /// R3: a batch that was committed. Only a contiguous one moves the cursor.
+    pub fn apply(&mut self, message: &Message) -> Applied {
+        let Some(cursor) = &self.cursor else { return Applied::Foreign };
+        if cursor.tag != message.tag {
+            return Applied::Foreign;
+        }
+        if message.to <= cursor.applied {
+            let same = message.to < cursor.applied || message.leaf == cursor.leaf;
+            return if same { Applied::Duplicate } else { Applied::Foreign };
+        }
+        if message.from > cursor.applied.next() {
+            return Applied::Gap;
+        }
+        self.advance(message.to, message.leaf, &message.overthrown)
+    }
+
+    /// R3: the log will be read from here; none when there is nothing to follow.
+    #[must_use]
+    pub fn read_sent(&self) -> Option<ReadSent> {
+        let cursor = self.cursor.as_ref()?;
+        Some(ReadSent { after: cursor.applied, generation: self.generation })
+    }
+
+    /// R3: what the log has. The cursor goes to the last event that was returned, and no further.
+    pub fn read_answered(&mut self, sent: &ReadSent, page: &Page) -> Applied {
+        if sent.generation != self.generation {
+            return Applied::Foreign;
+        }
+        let Some(cursor) = &self.cursor else { return Applied::Foreign };
+        if cursor.tag != page.tag {
+            self.lose();
+            return Applied::Lost;
+        }
+        if page.last <= cursor.applied {
+            return Applied::Duplicate;
+        }
+        self.advance(page.last, page.leaf, &page.overthrown)
+    }
+
+    /// Removal, ring and cursor: one step, and acknowledged only after it.
+    fn advance(&mut self, to: Position, leaf: Leaf, overthrown: &[(Position, Invalidation)]) -> Applied {
+        let Some(cursor) = &mut self.cursor else { return Applied::Foreign };
+        for (position, invalidation) in overthrown.iter().filter(|(at, _)| *at > cursor.applied) {
+            if *invalidation != Invalidation::Nothing {
+                self.garbage.push(self.cache.overthrow(*invalidation));
+                self.ring.push(*position, *invalidation);
+            }
+        }
+        (cursor.applied, cursor.leaf) = (to, leaf);
+        self.publish_leases();
+        Applied::Yes
+    }
+
+    /// What to tell the others, once a step is done.
+    #[must_use]
+    pub fn acknowledgement(&self) -> Option<Acknowledgement> {
+        let (replica, cursor) = (self.replica()?, self.cursor.as_ref()?);
+        Some(Acknowledgement {
+            replica,
+            tag: cursor.tag.clone(),
+            applied: cursor.applied,
+            leaf: cursor.leaf,
+        })
+    }
+
+    /// What another replica said of itself. One that stands where we stand on another leaf follows
+    /// another history under the same name, and is not believed.
+    pub fn acknowledged(&mut self, heard: Acknowledgement) {
+        let contradicts = |cursor: &Cursor| cursor.applied == heard.applied && cursor.leaf != heard.leaf;
+        let follows = |cursor: &Cursor| cursor.tag == heard.tag && !contradicts(cursor);
+        let newer = self
+            .acknowledged
+            .get(&heard.replica)
+            .is_none_or(|known| known.tag != heard.tag || known.applied < heard.applied);
+        if self.cursor.as_ref().is_some_and(follows) && newer {
+            self.acknowledged.insert(heard.replica, heard);
+        }
+    }
+
+    // R4: filling.
+
+    /// R4: taken before the lookup is sent; none when nothing may be remembered.
+    #[must_use]
+    pub fn ticket(&self) -> Option<Ticket> {
+        self.cursor.as_ref()?;
+        self.replica()?;
+        Some(Ticket { generation: self.generation })
+    }
+
+    /// R4: a verdict, looked up at `position` by the statement that read it. It is remembered only
+    /// if nothing it rests on was overthrown above that position, as far as that is still known.
+    pub fn fill(
+        &mut self,
+        ticket: Ticket,
+        position: Position,
+        hash: CredentialHash,
+        verdict: Verdict,
+    ) -> bool {
+        let allowed = ticket.generation == self.generation
+            && position >= self.ring.floor
+            && !self.ring.overthrew(&verdict.depends_on, position);
+        if allowed {
+            self.cache.insert(hash, verdict);
+        }
+        allowed
+    }
+
+    // R5: verifying.
+
+    /// R5: the lease as it is now.
+    #[must_use]
+    pub const fn lease(&self) -> Option<Lease> {
+        self.lease
+    }
+
+    /// What is remembered of a credential, if its time is not over.
+    #[must_use]
+    pub fn remembered(&self, hash: &CredentialHash, now: Mono) -> Option<&Verdict> {
+        let database_time = self.database_time(now)?;
+        self.cache.get(hash).filter(|verdict| verdict.expires_at().is_none_or(|at| database_time < at))
+    }
+
+    /// R5, whole: a yes from memory, or nothing. One lease is taken, and it must hold before the
+    /// look and after it.
+    pub fn answer(&self, hash: &CredentialHash, mut mono: impl FnMut() -> Mono) -> Option<Verdict> {
+        let lease = self.lease()?;
+        let before = mono();
+        if !lease.holds(before) {
+            return None;
+        }
+        let verdict = self.remembered(hash, before)?.clone();
+        lease.holds(mono()).then_some(verdict)
+    }
+
+    /// Database time, as the last renewal and the time since tell it.
+    #[must_use]
+    pub fn database_time(&self, now: Mono) -> Option<DateTime<Utc>> {
+        let (database_time, at) = self.clock?;
+        Some(database_time + TimeDelta::from_std(now.since(at)).unwrap_or(TimeDelta::MAX))
+    }
+
+    // R7: the barrier.
+
+    /// R7: whether a revocation is effective at `now`, and by what.
+    #[must_use]
+    pub fn effective(&self, barrier: &Barrier, now: Mono) -> Option<By> {
+        if self.everyone_has(barrier, now) {
+            Some(By::Acknowledged)
+        } else if now >= barrier.t0.after(self.timing.bound()) {
+            Some(By::Time)
+        } else {
+            None
+        }
+    }
+
+    /// When to ask again, if nothing is heard before.
+    #[must_use]
+    pub fn ask_again_at(&self, barrier: &Barrier, now: Mono) -> Mono {
+        let by_time = barrier.t0.after(self.timing.bound());
+        let trusted = self.known.as_ref().map(|(_, since)| since.after(self.timing.bound()));
+        trusted.filter(|trusted| *trusted > now).map_or(by_time, |trusted| trusted.min(by_time))
+    }
+
+    fn everyone_has(&self, barrier: &Barrier, now: Mono) -> bool {
+        let Some(members) = &barrier.members else { return false };
+        let own = match self.standing {
+            // Nobody answers from memory, this process least of all.
+            Standing::Observing | Standing::Closed => return members.replicas.is_empty(),
+            Standing::Unregistered => return false,
+            Standing::Registered(own) => own,
+        };
+        // A list may have lost its latest rows with the tail of the log: only when every lease from
+        // before that must be over does it name everyone.
+        let trusted = self
+            .known
+            .as_ref()
+            .is_some_and(|(tag, since)| *tag == members.tag && now >= since.after(self.timing.bound()));
+        let own_has = self
+            .cursor
+            .as_ref()
+            .is_some_and(|cursor| cursor.tag == members.tag && cursor.applied >= barrier.position);
+        let has = |replica: &ReplicaId| {
+            *replica == own
+                || self.acknowledged.get(replica).is_some_and(|heard| {
+                    heard.tag == members.tag && heard.applied >= barrier.position
+                })
+        };
+        trusted && own_has && members.replicas.iter().all(has)
+    }
+
+    // R9: leaving.
+
+    /// R9: closes for good. Replies that are still under way find nothing to change.
+    pub fn close(&mut self) {
+        self.lose();
+        self.standing = Standing::Closed;
+    }
+
+    /// The registration is void: nothing that rested on it may be used.
+    fn lose(&mut self) {
+        self.drop_everything();
+        if self.replica().is_some() {
+            self.standing = Standing::Unregistered;
+        }
+    }
+
+    fn drop_everything(&mut self) {
+        self.generation += 1;
+        self.lease = None;
+        self.cursor = None;
+        self.pending.clear();
+        self.ring.entries.clear();
+        self.ring.floor = Position::ZERO;
+        self.acknowledged.clear();
+        self.garbage.push(self.cache.clear());
+    }
+
+    // What is seen from outside.
+
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    #[must_use]
+    pub fn applied(&self) -> Position {
+        self.cursor.as_ref().map_or(Position::ZERO, |cursor| cursor.applied)
+    }
+
+    #[must_use]
+    pub fn tag(&self) -> Option<&Tag> {
+        self.cursor.as_ref().map(|cursor| &cursor.tag)
+    }
+
+    #[must_use]
+    pub fn cached(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// What has been taken out of the cache and is not yet freed.
+    pub fn take_garbage(&mut self) -> Vec<Contents> {
+        std::mem::take(&mut self.garbage)
+    }
+}
+
+/// The recent invalidations, oldest first.
+#[derive(Clone, Debug)]
+struct Ring {
+    entries: VecDeque<(Position, Invalidation)>,
+    entries_max: usize,
+    /// The highest position that was dropped: below it the ring knows nothing.
+    floor: Position,
+}
+
+impl Ring {
+    fn push(&mut self, position: Position, invalidation: Invalidation) {
+        self.entries.push_back((position, invalidation));
+        while self.entries.len() > self.entries_max {
+            if let Some((dropped, _)) = self.entries.pop_front() {
+                self.floor = self.floor.max(dropped);
+            }
+        }
+    }
+
+    /// Whether any of `dependencies` was overthrown above `position`.
+    fn overthrew(&self, dependencies: &[Dependency], position: Position) -> bool {
+        self.entries.iter().rev().take_while(|(at, _)| *at > position).any(|(_, invalidation)| {
+            match invalidation {
+                Invalidation::Nothing => false,
+                Invalidation::Everything => true,
+                Invalidation::Of(dependency) => dependencies.contains(dependency),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,436 @@
+//! `audit_log`: who did what, when, with which credential. Follows the log.
+//!
+//! Each event stands once in `audit_log`, once in `audit_scope` for everyone who may see it, and
+//! once in `audit_credential` for each credential it was done with or done to. A query walks one
+//! index, newest first, and never scans.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+use sqlx::{PgConnection, PgPool};
+use tally_domain::{Action, Authorized, policy::Act};
+use tally_events::{ActorKind, Event, Position, Recorded, Sealed};
+use tally_store::{KeyRing, Projection};
+use uuid::Uuid;
+
+use crate::users::QueryError;
+
+/// Events on one page.
+pub const PAGE_MAX: i64 = 200;
+/// Credentials of one line that a query follows.
+const LINE_MAX: i64 = 1000;
+
+pub struct AuditLog;
+
+#[async_trait]
+impl Projection for AuditLog {
+    fn name(&self) -> &'static str {
+        "audit_log"
+    }
+
+    fn version(&self) -> i32 {
+        1
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["audit_log", "audit_scope", "audit_credential"]
+    }
+
+    async fn apply(&self, connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
+        let mut rows = Rows::default();
+        let mut scopes = Scopes::default();
+        let (mut credentials, mut credential_positions) = (Vec::new(), Vec::new());
+        for recorded in events {
+            let subject = recorded.event.concerns(recorded.stream).map(Uuid::from);
+            rows.push(recorded, subject);
+            let person = (recorded.actor.kind == ActorKind::Person).then_some(recorded.actor.id).flatten();
+            let seen_by: BTreeSet<Uuid> =
+                [subject, person, recorded.workspace.map(Uuid::from)].into_iter().flatten().collect();
+            for scope in seen_by {
+                scopes.push(scope, recorded, subject);
+            }
+            for credential in credentials_of(recorded) {
+                credentials.push(credential);
+                credential_positions.push(recorded.position.0);
+            }
+        }
+        rows.insert(&mut *connection).await?;
+        scopes.insert(&mut *connection).await?;
+        sqlx::query!(
+            "insert into audit_credential (credential_id, position) select * from unnest($1::uuid[], $2::bigint[])",
+            &credentials,
+            &credential_positions,
+        )
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}
+
+/// The credentials an event was done with or done to.
+fn credentials_of(recorded: &Recorded) -> BTreeSet<Uuid> {
+    let done_to = match &recorded.event {
+        Event::SessionStarted(_)
+        | Event::SessionEnded(_)
+        | Event::TokenMinted(_)
+        | Event::TokenRenewed(_)
+        | Event::TokenRevoked(_) => Some(recorded.stream.uuid()),
+        Event::LoginCodeVerified(event) => Some(event.session_id.0),
+        Event::UserRegistered(_)
+        | Event::UserProfileChanged(_)
+        | Event::UserSuspended(_)
+        | Event::UserReinstated(_)
+        | Event::LoginCodeIssued(_)
+        | Event::LoginCodeRefused(_) => None,
+    };
+    [recorded.credential_id, done_to].into_iter().flatten().collect()
+}
+
+#[derive(Default)]
+struct Rows {
+    positions: Vec<i64>,
+    recorded_at: Vec<DateTime<Utc>>,
+    names: Vec<String>,
+    stream_kinds: Vec<String>,
+    stream_ids: Vec<Uuid>,
+    workspace_ids: Vec<Option<Uuid>>,
+    actor_kinds: Vec<String>,
+    actor_ids: Vec<Option<Uuid>>,
+    credential_ids: Vec<Option<Uuid>>,
+    subject_ids: Vec<Option<Uuid>>,
+    request_ids: Vec<Option<Uuid>>,
+    data: Vec<Value>,
+    sealed: Vec<Value>,
+}
+
+impl Rows {
+    fn push(&mut self, recorded: &Recorded, subject: Option<Uuid>) {
+        let public = recorded.event.public();
+        let sealed: Map<String, Value> = public
+            .sealed
+            .iter()
+            .map(|(field, sealed)| ((*field).to_owned(), Value::String(sealed.to_string())))
+            .collect();
+        self.positions.push(recorded.position.0);
+        self.recorded_at.push(recorded.recorded_at);
+        self.names.push(recorded.event.name().to_owned());
+        self.stream_kinds.push(recorded.stream.kind().as_str().to_owned());
+        self.stream_ids.push(recorded.stream.uuid());
+        self.workspace_ids.push(recorded.workspace.map(Uuid::from));
+        self.actor_kinds.push(recorded.actor.kind.as_str().to_owned());
+        self.actor_ids.push(recorded.actor.id);
+        self.credential_ids.push(recorded.credential_id);
+        self.subject_ids.push(subject);
+        self.request_ids.push(recorded.request_id.map(Uuid::from));
+        self.data.push(Value::Object(public.data));
+        self.sealed.push(Value::Object(sealed));
+    }
+
+    async fn insert(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            r#"insert into audit_log (position, recorded_at, name, stream_kind, stream_id, workspace_id, actor_kind,
+                                      actor_id, credential_id, subject_id, request_id, data, sealed)
+               select * from unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::uuid[], $6::uuid[],
+                                    $7::text[], $8::uuid[], $9::uuid[], $10::uuid[], $11::uuid[], $12::jsonb[],
+                                    $13::jsonb[])"#,
+            &self.positions,
+            &self.recorded_at,
+            &self.names,
+            &self.stream_kinds,
+            &self.stream_ids,
+            &self.workspace_ids as &[Option<Uuid>],
+            &self.actor_kinds,
+            &self.actor_ids as &[Option<Uuid>],
+            &self.credential_ids as &[Option<Uuid>],
+            &self.subject_ids as &[Option<Uuid>],
+            &self.request_ids as &[Option<Uuid>],
+            &self.data,
+            &self.sealed,
+        )
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Scopes {
+    scope_ids: Vec<Uuid>,
+    positions: Vec<i64>,
+    names: Vec<String>,
+    actor_ids: Vec<Option<Uuid>>,
+    subject_ids: Vec<Option<Uuid>>,
+}
+
+impl Scopes {
+    fn push(&mut self, scope: Uuid, recorded: &Recorded, subject: Option<Uuid>) {
+        self.scope_ids.push(scope);
+        self.positions.push(recorded.position.0);
+        self.names.push(recorded.event.name().to_owned());
+        self.actor_ids.push(recorded.actor.id);
+        self.subject_ids.push(subject);
+    }
+
+    async fn insert(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            r#"insert into audit_scope (scope_id, position, name, actor_id, subject_id)
+               select * from unnest($1::uuid[], $2::bigint[], $3::text[], $4::uuid[], $5::uuid[])"#,
+            &self.scope_ids,
+            &self.positions,
+            &self.names,
+            &self.actor_ids as &[Option<Uuid>],
+            &self.subject_ids as &[Option<Uuid>],
+        )
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}
+
+/// One page of what concerns the person who asks, newest first.
+#[derive(Clone, Debug)]
+pub struct ReadAuditTrail {
+    pub filter: AuditFilter,
+    /// Only events below this position: where the page before it ended.
+    pub below: Option<Position>,
+    /// Only events in this range of positions, both ends included.
+    pub from: Position,
+    pub to: Position,
+    /// Events on the page, [`PAGE_MAX`] at most.
+    pub limit: i64,
+}
+
+/// What a query is narrowed by beside its range. Each has its index; there are no combinations.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AuditFilter {
+    #[default]
+    Everything,
+    Name(String),
+    Actor(Uuid),
+    Subject(Uuid),
+    /// What was done with a credential or to it.
+    Credential(Uuid),
+    /// The same for a credential and every one below it in its line.
+    Line(Uuid),
+}
+
+impl Act for ReadAuditTrail {
+    const ACTION: Action = Action::ReadAuditTrail;
+}
+
+/// An event as an auditor sees it, its personal fields opened.
+#[derive(Clone)]
+pub struct AuditEntry {
+    pub position: Position,
+    pub recorded_at: DateTime<Utc>,
+    pub name: String,
+    pub stream_kind: String,
+    pub stream_id: Uuid,
+    pub workspace_id: Option<Uuid>,
+    pub actor_kind: String,
+    pub actor_id: Option<Uuid>,
+    pub credential_id: Option<Uuid>,
+    pub subject_id: Option<Uuid>,
+    pub request_id: Option<Uuid>,
+    pub data: Map<String, Value>,
+}
+
+struct Row {
+    position: i64,
+    recorded_at: DateTime<Utc>,
+    name: String,
+    stream_kind: String,
+    stream_id: Uuid,
+    workspace_id: Option<Uuid>,
+    actor_kind: String,
+    actor_id: Option<Uuid>,
+    credential_id: Option<Uuid>,
+    subject_id: Option<Uuid>,
+    request_id: Option<Uuid>,
+    data: Value,
+    sealed: Value,
+}
+
+/// Reads a page of the audit trail.
+///
+/// # Errors
+/// When the database does not answer in time or a field does not open.
+pub async fn read_audit_trail(
+    pool: &PgPool,
+    keys: &KeyRing,
+    query: &Authorized<ReadAuditTrail>,
+) -> Result<Vec<AuditEntry>, QueryError> {
+    let Some(user) = query.principal().user() else { return Ok(Vec::new()) };
+    let ReadAuditTrail { filter, below, from, to, limit } = query.get();
+    let below = below.map_or(i64::MAX, |below| below.0).min(to.0.saturating_add(1));
+    let positions = find_positions(pool, user.0, filter, from.0, below, (*limit).clamp(1, PAGE_MAX)).await?;
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select position, recorded_at, name, stream_kind, stream_id, workspace_id, actor_kind, actor_id,
+                  credential_id, subject_id, request_id, data, sealed
+             from audit_log where position = any($1) order by position desc"#,
+        &positions,
+    )
+    .fetch_all(pool)
+    .await?;
+    open(keys, rows).await
+}
+
+/// The positions on the page: one index walk each, `from` included and `below` excluded.
+async fn find_positions(
+    pool: &PgPool,
+    scope: Uuid,
+    filter: &AuditFilter,
+    from: i64,
+    below: i64,
+    limit: i64,
+) -> Result<Vec<i64>, sqlx::Error> {
+    match filter {
+        AuditFilter::Everything => {
+            sqlx::query_scalar!(
+                r#"select position from audit_scope
+                    where scope_id = $1 and position >= $2 and position < $3
+                    order by position desc limit $4"#,
+                scope,
+                from,
+                below,
+                limit
+            )
+            .fetch_all(pool)
+            .await
+        }
+        AuditFilter::Name(name) => {
+            sqlx::query_scalar!(
+                r#"select position from audit_scope
+                    where scope_id = $1 and name = $5 and position >= $2 and position < $3
+                    order by position desc limit $4"#,
+                scope,
+                from,
+                below,
+                limit,
+                name
+            )
+            .fetch_all(pool)
+            .await
+        }
+        AuditFilter::Actor(actor) => {
+            sqlx::query_scalar!(
+                r#"select position from audit_scope
+                    where scope_id = $1 and actor_id = $5 and position >= $2 and position < $3
+                    order by position desc limit $4"#,
+                scope,
+                from,
+                below,
+                limit,
+                actor
+            )
+            .fetch_all(pool)
+            .await
+        }
+        AuditFilter::Subject(subject) => {
+            sqlx::query_scalar!(
+                r#"select position from audit_scope
+                    where scope_id = $1 and subject_id = $5 and position >= $2 and position < $3
+                    order by position desc limit $4"#,
+                scope,
+                from,
+                below,
+                limit,
+                subject
+            )
+            .fetch_all(pool)
+            .await
+        }
+        AuditFilter::Credential(credential) => {
+            find_credential_positions(pool, scope, &[*credential], from, below, limit).await
+        }
+        AuditFilter::Line(root) => {
+            let line = sqlx::query_scalar!(
+                r#"with recursive line(id) as (
+                       select $1::uuid
+                       union
+                       select child.id from line
+                         join lateral (select c.id from credentials c where c.minted_by = line.id
+                                       union all
+                                       select s.id from sessions s where s.minted_by = line.id) as child on true
+                   )
+                   select id as "id!" from line limit $2"#,
+                root,
+                LINE_MAX,
+            )
+            .fetch_all(pool)
+            .await?;
+            find_credential_positions(pool, scope, &line, from, below, limit).await
+        }
+    }
+}
+
+/// Walks the index of each credential no further than a page, and takes the newest of all.
+async fn find_credential_positions(
+    pool: &PgPool,
+    scope: Uuid,
+    credentials: &[Uuid],
+    from: i64,
+    below: i64,
+    limit: i64,
+) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select distinct a.position as "position!"
+             from unnest($5::uuid[]) as wanted(id)
+            cross join lateral (
+                select c.position from audit_credential c
+                  join audit_scope s on s.scope_id = $1 and s.position = c.position
+                 where c.credential_id = wanted.id and c.position >= $2 and c.position < $3
+                 order by c.position desc limit $4) as a
+            order by 1 desc limit $4"#,
+        scope,
+        from,
+        below,
+        limit,
+        credentials
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Opens the personal fields of a page in one go; those of an erased subject stay absent.
+async fn open(keys: &KeyRing, rows: Vec<Row>) -> Result<Vec<AuditEntry>, QueryError> {
+    let mut fields = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        for (field, text) in row.sealed.as_object().into_iter().flatten() {
+            let sealed: Sealed =
+                text.as_str().unwrap_or_default().parse().map_err(tally_store::KeyRingError::from)?;
+            fields.push((index, field.clone(), sealed));
+        }
+    }
+    let sealed: Vec<Sealed> = fields.iter().map(|(_, _, sealed)| sealed.clone()).collect();
+    let opened = keys.open(&sealed).await?;
+    let mut entries: Vec<AuditEntry> = rows.into_iter().map(AuditEntry::from).collect();
+    for ((index, field, _), text) in fields.into_iter().zip(opened) {
+        if let Some(text) = text {
+            entries[index].data.insert(field, Value::String(text.as_str().to_owned()));
+        }
+    }
+    Ok(entries)
+}
+
+impl From<Row> for AuditEntry {
+    fn from(row: Row) -> Self {
+        Self {
+            position: Position(row.position),
+            recorded_at: row.recorded_at,
+            name: row.name,
+            stream_kind: row.stream_kind,
+            stream_id: row.stream_id,
+            workspace_id: row.workspace_id,
+            actor_kind: row.actor_kind,
+            actor_id: row.actor_id,
+            credential_id: row.credential_id,
+            subject_id: row.subject_id,
+            request_id: row.request_id,
+            data: row.data.as_object().cloned().unwrap_or_default(),
+        }
+    }
+}
