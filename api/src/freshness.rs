@@ -41,11 +41,11 @@ impl Freshness {
         let mut checkpoint = checkpoint.clone();
         let (wanted, patience) = asked.map_or((head, ARRIVAL_WAIT), |asked| (asked, ASKED_WAIT));
         let reached = timeout(patience, checkpoint.wait_for(|position| *position >= wanted)).await;
-        let arrived = matches!(reached, Ok(Ok(_)));
-        if asked.is_some() && !arrived {
-            return Err(ApiError::unavailable());
+        if let Ok(Ok(position)) = reached {
+            return Ok(*position);
         }
-        Ok(*checkpoint.borrow())
+        drop(reached);
+        if asked.is_some() { Err(ApiError::unavailable()) } else { Ok(*checkpoint.borrow()) }
     }
 }
 

@@ -13,6 +13,7 @@ mod jwt;
 mod middleware;
 mod request_json;
 mod routes;
+mod serve;
 mod settings;
 mod state;
 
@@ -20,6 +21,6 @@ pub use client_address::ProxyTrust;
 pub use cookies::CookieSettings;
 pub use freshness::Freshness;
 pub use jwt::Signer;
-pub use routes::router;
+pub use serve::serve;
 pub use settings::{ApiSettings, AuthLimits};
 pub use state::App;

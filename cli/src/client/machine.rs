@@ -42,7 +42,8 @@ impl Environment {
         match home {
             Some(home) => Ok(home.join("tally")),
             None => Err(Failure::Input(
-                "there is no place for the profile; set HOME, or XDG_CONFIG_HOME, to an absolute path".to_owned(),
+                "there is no place for the profile; set HOME, or XDG_CONFIG_HOME, to an absolute path"
+                    .to_owned(),
             )),
         }
     }

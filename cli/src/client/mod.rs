@@ -49,6 +49,13 @@ pub struct Global {
     server: Option<ServerUrl>,
 }
 
+impl Global {
+    /// Whether the result is wanted as one JSON document.
+    pub const fn json(&self) -> bool {
+        self.json
+    }
+}
+
 /// The commands that speak to a server.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {

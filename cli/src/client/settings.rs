@@ -98,7 +98,8 @@ impl Settings {
             Ok(given.or_else(saved))
         };
         let parse = |text: &str, place: &dyn fmt::Display| {
-            ServerUrl::from_str(text).map_err(|reason| Failure::Input(format!("server URL of {place}: {reason}")))
+            ServerUrl::from_str(text)
+                .map_err(|reason| Failure::Input(format!("server URL of {place}: {reason}")))
         };
         let home = parse(profile.get(Key::ServerUrl).unwrap_or(DEFAULT_SERVER), &profile.path().display())?;
         let server = match (server_flag, find(Key::ServerUrl)?) {
@@ -106,7 +107,9 @@ impl Settings {
             (None, Some(Setting { source: Source::Profile, .. })) => {
                 Setting { value: home.clone(), source: Source::Profile }
             }
-            (None, Some(found)) => Setting { value: parse(&found.value, &found.source)?, source: found.source },
+            (None, Some(found)) => {
+                Setting { value: parse(&found.value, &found.source)?, source: found.source }
+            }
             (None, None) => Setting { value: home.clone(), source: Source::Default },
         };
         let token = find(Key::Token)?
@@ -122,12 +125,32 @@ impl Settings {
 
     /// The token to show to the server. One that was saved for another host stays here.
     pub(super) fn token_for_server(&self) -> Result<&Setting<Plaintext>, Failure> {
-        let server = &self.server.value;
-        let token = self.token.as_ref().ok_or_else(|| Failure::LoggedOut { server: server.to_string() })?;
-        if token.source == Source::Profile && !server.may_have_what_is_for(&self.home) {
-            return Err(Failure::OtherServer { saved: self.home.to_string(), server: server.to_string() });
+        let logged_out = || Failure::LoggedOut { server: self.server.value.to_string() };
+        let token = self.token.as_ref().ok_or_else(logged_out)?;
+        if token.source == Source::Profile {
+            self.check_saved_token()?;
         }
         Ok(token)
+    }
+
+    /// Refuses to show the profile's token to a server it was not saved for.
+    pub(super) fn check_saved_token(&self) -> Result<(), Failure> {
+        if self.server_may_have_saved_token() {
+            return Ok(());
+        }
+        Err(Failure::OtherServer { saved: self.home.to_string(), server: self.server.value.to_string() })
+    }
+
+    pub(super) fn server_may_have_saved_token(&self) -> bool {
+        self.server.value.may_have_what_is_for(&self.home)
+    }
+
+    /// The variable a token is in.
+    pub(super) fn token_variable(&self) -> Option<&'static str> {
+        match self.token.as_ref()?.source {
+            Source::Variable(name) => Some(name),
+            Source::Flag | Source::Profile | Source::Default => None,
+        }
     }
 }
 

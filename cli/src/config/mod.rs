@@ -14,7 +14,7 @@ use sqlx::postgres::PgConnectOptions;
 use tally_domain::{lifetime, login::Digits, signup::{SignupMode, SignupPolicy}};
 
 pub use problems::{Problem, Problems};
-pub use secrets::Secrets;
+pub use secrets::{Secrets, SecretsError};
 
 /// The environment, as one value that tests can make.
 #[derive(Clone, Default)]

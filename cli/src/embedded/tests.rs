@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -109,6 +109,13 @@ async fn live_twice() {
     if effective_uid() == 0 {
         assert_ne!(owner, 0, "PostgreSQL does not run as root");
         assert_eq!(mode(&data_dir), 0o710);
+        let account = Account::choose(&data_dir.join("postgres")).expect("the cluster's owner");
+        let sees = |path: &Path| {
+            account.command(Path::new("/bin/ls")).arg(path).output().expect("ls runs").status.success()
+        };
+        fs::DirBuilder::new().mode(0o700).create(data_dir.join("keys")).expect("a directory");
+        assert!(sees(&data_dir.join("postgres")), "PostgreSQL reaches what is its own");
+        assert!(!sees(&data_dir) && !sees(&data_dir.join("keys")), "and nothing else");
     } else {
         assert_eq!(owner, effective_uid());
         assert_eq!(mode(&data_dir), 0o700);

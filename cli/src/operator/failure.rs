@@ -1,0 +1,64 @@
+//! Why the server or an operator's command could not do its work.
+
+use std::{io, net::SocketAddr};
+
+use tally_projections::runner::FoldError;
+use tally_store::{KeyRingError, MigrateError};
+
+use crate::{
+    client::ExitCode,
+    config::{Problems, SecretsError},
+    embedded::EmbeddedError,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("the settings are wrong\n{0}")]
+    Config(Problems),
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    #[error(transparent)]
+    Keys(#[from] KeyRingError),
+    #[error("the database did not answer")]
+    Database(#[source] sqlx::Error),
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    #[error("cannot listen on {address}: choose another with PORT or TALLY_BIND")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("the server stopped")]
+    Serve(#[source] io::Error),
+    #[error("signals cannot be caught")]
+    Signals(#[source] io::Error),
+    #[error("{0}")]
+    BadInput(String),
+    #[error("{0}")]
+    NotFound(String),
+    #[error("the command was not executed: {0}")]
+    Command(String),
+    #[error("{0} of the projections do not equal the fold of the log")]
+    Differs(usize),
+}
+
+impl Failure {
+    pub const fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) | Self::BadInput(_) => ExitCode::BadInput,
+            Self::NotFound(_) => ExitCode::NotFound,
+            Self::Database(_) | Self::Migrate(MigrateError::Connect(_)) => ExitCode::Network,
+            Self::Embedded(_)
+            | Self::Migrate(_)
+            | Self::Secrets(_)
+            | Self::Keys(_)
+            | Self::Fold(_)
+            | Self::Listen { .. }
+            | Self::Serve(_)
+            | Self::Signals(_)
+            | Self::Command(_)
+            | Self::Differs(_) => ExitCode::Other,
+        }
+    }
+}

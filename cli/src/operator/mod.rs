@@ -1,0 +1,56 @@
+//! Commands for the operator, with the database at hand: no server need run.
+
+mod failure;
+mod projections;
+mod session;
+mod user;
+
+use clap::Subcommand;
+
+use crate::config::{self, Config, Environment};
+
+pub use failure::Failure;
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Rebuild, verify and look at projections
+    #[command(subcommand)]
+    Projections(projections::Command),
+    /// Suspend and reinstate people
+    #[command(subcommand)]
+    User(user::Command),
+    /// Check the settings, or print their reference
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Subcommand)]
+pub enum ConfigCommand {
+    /// Say what is wrong with the environment, without starting anything
+    Check,
+    /// Print every setting as a Markdown page
+    Reference,
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// Whatever kept it from being done.
+pub async fn run(command: Command, json: bool) -> Result<(), Failure> {
+    match command {
+        Command::Projections(command) => projections::run(command, json).await,
+        Command::User(command) => user::run(command, json).await,
+        Command::Config(ConfigCommand::Reference) => {
+            print!("{}", config::reference::page());
+            Ok(())
+        }
+        Command::Config(ConfigCommand::Check) => {
+            let config = Config::load(&Environment::of_process()).map_err(Failure::Config)?;
+            for warning in &config.warnings {
+                eprintln!("warning: {warning}");
+            }
+            println!("The settings are good: {} mode.", if config.production { "production" } else { "development" });
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! `tally serve`: puts the rooms together, runs until told to stop, and takes them apart in order.
+
+use std::{
+    io::{IsTerminal, Write},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use tally_api::{ApiSettings, App, AuthLimits, CookieSettings, Freshness, ProxyTrust, Signer};
+use tally_events::Position;
+use tally_fanout::{Replica, ReplicaSettings};
+use tally_store::{Clock, KeyRing, Limit, Store, StoreOptions};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinHandle,
+    time::{interval, timeout},
+};
+
+use crate::{
+    config::{Config, Database, Environment, Secrets},
+    database::Opened,
+    logging,
+    operator::Failure,
+};
+
+/// How long requests under way may take to end after the signal to stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+const PURGE_INTERVAL: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Runs the server until SIGTERM or SIGINT.
+pub async fn serve() -> Result<(), Failure> {
+    let config = Config::load(&Environment::of_process()).map_err(Failure::Config)?;
+    logging::start(&config);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    // The signals are caught before anything is started, so that nothing is left running.
+    let stop = stop_signal()?;
+    let database = Opened::for_server(&config).await?;
+    let outcome = serve_with(&config, &database, stop).await;
+    let closed = database.close().await;
+    outcome?;
+    Ok(closed?)
+}
+
+/// Migrates and ends.
+pub async fn migrate() -> Result<(), Failure> {
+    let config = Config::load(&Environment::of_process()).map_err(Failure::Config)?;
+    logging::start(&config);
+    let database = Opened::for_command(&config).await?;
+    let migrated = database.migrate().await;
+    database.close().await?;
+    migrated?;
+    println!("The database is at this release.");
+    Ok(())
+}
+
+async fn serve_with(config: &Config, database: &Opened, stop: watch::Receiver<bool>) -> Result<(), Failure> {
+    database.migrate().await?;
+    let secrets = Secrets::load(config)?;
+    let pool = tally_store::connect(database.serving.clone(), config.connections);
+    tally_projections::runner::register(&pool).await.map_err(Failure::Database)?;
+    let keys = KeyRing::unlock(pool.clone(), &secrets.master, &secrets.jwt_fingerprint()).await?;
+    let (store, committer) = Store::start(StoreOptions {
+        database: database.serving.clone(),
+        pool: pool.clone(),
+        keys,
+        clock: Clock::default(),
+        inline: tally_projections::inline(),
+        inline_version: tally_projections::INLINE_VERSION,
+    });
+    let store = Arc::new(store);
+    let replica = Replica::join(store.clone(), replica_settings(config));
+    let (freshness, runners) = follow(&store);
+    let purge = tokio::spawn(purge(pool.clone()));
+
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| Failure::Listen { address: config.listen, source })?;
+    let address = listener.local_addr().map_err(|source| Failure::Listen { address: config.listen, source })?;
+    let app = App::new(api_settings(config, &secrets), store.clone(), replica.clone(), freshness);
+    announce(config, address);
+
+    let served = tokio::select! {
+        served = tally_api::serve(listener, app, stopped(stop.clone())) => served.map_err(Failure::Serve),
+        () = overdue(stop) => {
+            tracing::warn!("some requests did not end in time and were cut off");
+            Ok(())
+        }
+    };
+
+    tracing::info!("stopping");
+    // No more yes from memory first, then no more events, then nobody who reads them.
+    replica.leave().await;
+    purge.abort();
+    drop(replica);
+    drop(store);
+    if timeout(DRAIN_TIMEOUT, committer).await.is_err() {
+        tracing::warn!("the last commits did not end in time");
+    }
+    for runner in runners {
+        runner.abort();
+    }
+    pool.close().await;
+    served
+}
+
+fn replica_settings(config: &Config) -> ReplicaSettings {
+    ReplicaSettings { lease: config.lease, capacity: config.cache_capacity, ..ReplicaSettings::default() }
+}
+
+fn api_settings(config: &Config, secrets: &Secrets) -> ApiSettings {
+    let per_minute = |count| Limit { count, period: MINUTE };
+    ApiSettings {
+        signer: Signer::new(secrets.jwt.expose().as_bytes(), &secrets.jwt_fingerprint()),
+        cookies: CookieSettings::new(&config.frontend_origin, config.cookie_domain.as_deref()),
+        allowed_origins: config.allowed_origins.clone(),
+        session_lifetime: config.session_lifetime,
+        signup: config.signup.clone(),
+        limits: AuthLimits {
+            send: per_minute(config.send_per_minute),
+            verify: per_minute(config.verify_per_minute),
+        },
+        proxies: ProxyTrust(config.trusted_proxies.clone()),
+        development_code: config.development_code.clone(),
+        google_client_id: config.google_client_id.clone(),
+        workspace_creation_disabled: config.workspace_creation_disabled,
+        server_version: env!("CARGO_PKG_VERSION"),
+    }
+}
+
+/// Starts a runner for each projection that follows the log.
+fn follow(store: &Store) -> (Freshness, Vec<JoinHandle<()>>) {
+    let mut checkpoints = Vec::new();
+    let mut runners = Vec::new();
+    for projection in tally_projections::following() {
+        let (tell, checkpoint) = watch::channel(Position::ZERO);
+        checkpoints.push((projection.name(), checkpoint));
+        let (pool, feed) = (store.pool().clone(), store.subscribe());
+        runners.push(tokio::spawn(tally_projections::runner::follow(pool, projection, feed, tell)));
+    }
+    (Freshness::new(checkpoints), runners)
+}
+
+/// Deletes what has had its time, every minute.
+async fn purge(pool: sqlx::PgPool) {
+    let mut ticks = interval(PURGE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        match tally_store::purge(&pool).await {
+            Ok(purged) if purged != tally_store::Purged::default() => {
+                tracing::debug!(?purged, "purged");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "nothing was purged"),
+        }
+    }
+}
+
+/// Becomes true when the process is told to stop.
+fn stop_signal() -> Result<watch::Receiver<bool>, Failure> {
+    let (tell, stop) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Signals)?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tell.send_replace(true);
+        // Keeps the channel open for those who ask later.
+        tell.closed().await;
+    });
+    Ok(stop)
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that the task above is gone, and the runtime with it.
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+async fn overdue(stop: watch::Receiver<bool>) {
+    stopped(stop).await;
+    tokio::time::sleep(DRAIN_TIMEOUT).await;
+}
+
+/// Tells the log, and a person who started the server by hand what to type next.
+fn announce(config: &Config, address: SocketAddr) {
+    tracing::info!(%address, production = config.production, "listening");
+    if config.production || !std::io::stdout().is_terminal() && !matches!(config.database, Database::Embedded { .. }) {
+        return;
+    }
+    let text = format!(
+        "\nTallystick is listening on http://{address}\n\n\
+         In another terminal:\n\n  \
+           tally login --server http://{address}      the code is printed in this log\n  \
+           tally token create laptop                  mint a token\n  \
+           tally audit                                see who did what\n\n"
+    );
+    // Nobody reading is no reason not to serve.
+    drop(std::io::stdout().write_all(text.as_bytes()));
+}

@@ -1,0 +1,247 @@
+//! The tasks of a replica: keeping the lease, following the log, cleaning up after the dead.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::{Connection, PgConnection};
+use tally_store::ReadError;
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+use crate::{
+    bus::{self, Bus, Heard},
+    mono,
+    outage::{Outage, TooLate},
+    protocol::{Applied, Renewed, RenewalAnswer, ReplicaId},
+    registry,
+    replica::Inner,
+};
+
+/// How long opening a connection, registering, and reading a page may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+/// Between tries while the database is away: from the first, doubled up to the last.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LAST: Duration = Duration::from_secs(1);
+/// How often the list is searched for the dead.
+const CLEANUP_PERIOD: Duration = Duration::from_secs(5);
+/// A replica that was silent for longer is taken for dead; for long leases, after ten of them.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// What a task leaves behind however it ends: no lease. Without the one that follows the log or the
+/// one that renews, the promise behind the lease is not kept.
+struct LastWord(Arc<Inner>, &'static str);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        let was_closed = self.0.change(|machine| {
+            let was_closed = machine.is_closed();
+            machine.close();
+            was_closed
+        });
+        if !was_closed {
+            tracing::error!(
+                "the task that {} has ended: this replica answers from the database only until it is restarted",
+                self.1
+            );
+        }
+    }
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// A connection of its own, so that neither a full pool nor a slow neighbour delays a renewal.
+struct Line {
+    inner: Arc<Inner>,
+    connection: Option<PgConnection>,
+}
+
+impl Line {
+    /// Runs `work` within `limit`. A connection on which anything went wrong is dropped, and with
+    /// it whatever was still under way: it might belong to a history that is no longer ours.
+    async fn with<T, E: Into<Failure>>(
+        &mut self,
+        limit: Duration,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    ) -> Result<T, Failure> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                let options = self.inner.store.pool().connect_options();
+                timeout(ANSWER_TIMEOUT, PgConnection::connect_with(&options)).await.map_err(|_| TooLate)??
+            }
+        };
+        let done = timeout(limit, work(&mut connection)).await.map_err(|_| TooLate)?.map_err(Into::into)?;
+        self.connection = Some(connection);
+        Ok(done)
+    }
+}
+
+/// Registers, and then renews the lease three times as often as it must.
+pub(crate) async fn keep_lease(inner: Arc<Inner>) {
+    let _last_word = LastWord(inner.clone(), "renews the lease");
+    let outage = Outage::new("renewing the lease of this replica");
+    let mut line = Line { inner: inner.clone(), connection: None };
+    let mut pause = RETRY_FIRST;
+    while !inner.machine.read().is_closed() {
+        let started = mono::now();
+        match keep_once(&inner, &mut line).await {
+            Ok(Renewed::Leased | Renewed::Behind) => {
+                outage.worked();
+                pause = RETRY_FIRST;
+                let period = inner.settings.lease / 3;
+                sleep(period.saturating_sub(mono::now().since(started))).await;
+            }
+            Ok(Renewed::Lost | Renewed::Ignored) => {
+                line.connection = None;
+                sleep(RETRY_FIRST).await;
+            }
+            Err(error) => {
+                outage.failed(&*error);
+                sleep(pause).await;
+                pause = (pause * 2).min(RETRY_LAST);
+            }
+        }
+    }
+}
+
+async fn keep_once(inner: &Arc<Inner>, line: &mut Line) -> Result<Renewed, Failure> {
+    if inner.machine.read().is_unregistered() {
+        register(inner, line).await?;
+    }
+    // t0 is stamped before anything is sent, and not before the registration was known.
+    let Some(sent) = inner.machine.read().renewal_sent(mono::now()) else { return Ok(Renewed::Ignored) };
+    let began = mono::now();
+    // An answer that comes later than a lease lasts brings none.
+    let renewal = line.with(inner.settings.lease, async |c| registry::renew(c, &sent).await).await?;
+    let now = mono::now();
+    let answer = renewal.map(|renewal| {
+        inner.store.clock().observe(renewal.database_time, now.since(began));
+        RenewalAnswer {
+            tag: renewal.tag,
+            head: renewal.head,
+            leaf_at_applied: renewal.leaf_at_applied,
+            leaf_at_head: renewal.leaf_at_head,
+            database_time: inner.store.clock().now(),
+        }
+    });
+    let renewed = inner.change(|machine| machine.renewal_answered(&sent, answer, now));
+    match renewed {
+        Renewed::Lost => tracing::warn!(replica.id = %sent.replica, "the registration is void; registering anew"),
+        Renewed::Behind => inner.catch_up.notify_one(),
+        Renewed::Leased if sent.applied.is_none() => {
+            // The cursor has begun: who listens must subscribe to what comes after it.
+            inner.catch_up.notify_one();
+            tracing::info!(replica.id = %sent.replica, "this replica may answer from memory");
+        }
+        Renewed::Leased | Renewed::Ignored => {}
+    }
+    Ok(renewed)
+}
+
+/// R1. Each try has an id of its own: whether an unanswered one was committed is never known.
+async fn register(inner: &Arc<Inner>, line: &mut Line) -> Result<(), Failure> {
+    let replica = ReplicaId(Uuid::new_v4());
+    let former: Vec<Uuid> = {
+        let mut rows = inner.rows.lock();
+        let former = rows.clone();
+        rows.push(replica.0);
+        former
+    };
+    line.with(ANSWER_TIMEOUT, async |c| registry::register(c, replica, &former).await).await?;
+    inner.rows.lock().retain(|row| !former.contains(row));
+    inner.change(|machine| machine.registered(replica));
+    Ok(())
+}
+
+/// Applies what is committed, and reads what was missed.
+pub(crate) async fn follow_log(inner: Arc<Inner>) {
+    let _last_word = LastWord(inner.clone(), "follows the log");
+    let outage = Outage::new("reading the log");
+    let mut line = Line { inner: inner.clone(), connection: None };
+    let mut bus = Bus::subscribe(&inner.store, inner.machine.read().generation());
+    while !inner.machine.read().is_closed() {
+        let generation = inner.machine.read().generation();
+        if bus.generation != generation {
+            // What was on its way, and the connection, may be of the history that was left.
+            (bus, line.connection) = (Bus::subscribe(&inner.store, generation), None);
+            catch_up(&inner, &mut line, &outage).await;
+        }
+        let heard = tokio::select! {
+            heard = bus.hear() => Some(heard),
+            () = inner.catch_up.notified() => None,
+        };
+        let applied = match heard {
+            Some(Heard::Batch(batch)) => inner.change(|machine| {
+                // Under the same lock as everything else: the history cannot change in between.
+                let followed = machine.tag().filter(|_| machine.generation() == bus.generation)?.clone();
+                Some(machine.apply(&bus::message(&batch, &followed)))
+            }),
+            Some(Heard::Acknowledgement(heard)) => {
+                inner.change(|machine| machine.acknowledged(heard));
+                None
+            }
+            Some(Heard::Missed) | None => Some(Applied::Gap),
+            Some(Heard::Closed) => return,
+        };
+        match applied {
+            Some(Applied::Yes) => bus.acknowledge(inner.machine.read().acknowledgement()),
+            Some(Applied::Gap) => {
+                catch_up(&inner, &mut line, &outage).await;
+                bus.acknowledge(inner.machine.read().acknowledgement());
+            }
+            Some(Applied::Duplicate | Applied::Foreign | Applied::Lost) | None => {}
+        }
+    }
+}
+
+/// R3: reads the log up to its end. What fails is tried again when the next renewal finds the
+/// cursor behind, and until then no lease is published.
+async fn catch_up(inner: &Arc<Inner>, line: &mut Line, outage: &Outage) {
+    loop {
+        let Some(sent) = inner.machine.read().read_sent() else { return };
+        let page = line.with(ANSWER_TIMEOUT, async |c| registry::page(c, sent.after).await).await;
+        let page = match page {
+            Ok(page) => page,
+            Err(error) => return tell(outage, &*error),
+        };
+        outage.worked();
+        let full = page.last.0 - sent.after.0 >= registry::PAGE_EVENTS;
+        if inner.change(|machine| machine.read_answered(&sent, &page)) != Applied::Yes || !full {
+            return;
+        }
+    }
+}
+
+fn tell(outage: &Outage, error: &(dyn std::error::Error + 'static)) {
+    if matches!(error.downcast_ref(), Some(ReadError::Gap { .. })) {
+        tracing::error!(error, "the log has a hole: this replica no longer answers from memory");
+    }
+    outage.failed(error);
+}
+
+/// R9: takes dead replicas off the list, so that revocations need not wait for them.
+///
+/// Nothing is deleted on the word of a clock alone: a row is first marked, so that it cannot be
+/// renewed, and deleted when the last lease it can have earned is over.
+pub(crate) async fn clean_up(inner: Arc<Inner>) {
+    let outage = Outage::new("cleaning up after dead replicas");
+    let mut line = Line { inner: inner.clone(), connection: None };
+    let silence = SILENCE.max(inner.settings.lease * 10);
+    loop {
+        sleep(CLEANUP_PERIOD).await;
+        let cleaned = async {
+            let marked =
+                line.with(ANSWER_TIMEOUT, async |c| registry::mark_silent(c, silence).await).await?;
+            if marked.is_empty() {
+                return Ok(());
+            }
+            sleep(inner.settings.timing().bound()).await;
+            line.with(ANSWER_TIMEOUT, async |c| registry::remove(c, &marked).await).await?;
+            tracing::info!(replicas = marked.len(), "dead replicas were taken off the list");
+            Ok::<(), Failure>(())
+        };
+        match cleaned.await {
+            Ok(()) => outage.worked(),
+            Err(error) => outage.failed(&*error),
+        }
+    }
+}

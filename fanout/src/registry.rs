@@ -1,0 +1,203 @@
+//! The statements of the protocol: who may answer from memory, and where the log ends.
+//!
+//! Every change to the list moves `log_head.registry_epoch` in the same transaction, and so under
+//! the head's lock: a commit knows from the row it locked which list it must wait for.
+
+use std::time::Duration;
+
+use sqlx::{Connection, PgConnection, PgExecutor, postgres::types::PgInterval};
+use tally_domain::{Invalidation, dependency::invalidation};
+use tally_events::Position;
+use tally_store::{ReadError, events_after};
+use uuid::Uuid;
+
+use crate::protocol::{Leaf, Members, Page, RenewalSent, ReplicaId, Tag};
+
+/// Events in one read of the log.
+pub(crate) const PAGE_EVENTS: i64 = 1000;
+
+/// R1: makes `replica` known, and takes back what this process registered before. An error leaves
+/// open whether it stands: the id is then never used.
+pub(crate) async fn register(
+    connection: &mut PgConnection,
+    replica: ReplicaId,
+    former: &[Uuid],
+) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    move_epoch(&mut transaction).await?;
+    sqlx::query!("delete from replica where id = any($1)", former).execute(&mut *transaction).await?;
+    sqlx::query!("insert into replica (id) values ($1)", replica.0).execute(&mut *transaction).await?;
+    transaction.commit().await
+}
+
+/// Takes the head's lock. Every change to the list begins with it.
+async fn move_epoch(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!("update log_head set registry_epoch = registry_epoch + 1").execute(connection).await?;
+    Ok(())
+}
+
+/// What a renewal reads.
+pub(crate) struct Renewal {
+    pub tag: Tag,
+    pub head: Position,
+    pub leaf_at_applied: Leaf,
+    pub leaf_at_head: Leaf,
+    pub database_time: chrono::DateTime<chrono::Utc>,
+}
+
+/// R2: one statement, which commits by itself. None: the row is gone, or leaving.
+///
+/// `pg_current_wal_lsn` refuses on a standby, which is what we want: its head is behind.
+pub(crate) async fn renew(
+    connection: &mut PgConnection,
+    sent: &RenewalSent,
+) -> Result<Option<Renewal>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"update replica r
+              set applied = coalesce($2, h.position), renewed_at = clock_timestamp()
+             from log_head h
+            where r.id = $1 and not r.leaving
+           returning h.log_id, h.position as head,
+                     substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) as "timeline!",
+                     (select e.leaf_hash from event e where e.position = $2) as leaf_at_applied,
+                     (select e.leaf_hash from event e where e.position = h.position) as leaf_at_head,
+                     clock_timestamp() as "database_time!""#,
+        sent.replica.0,
+        sent.applied.map(|applied| applied.0),
+    )
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| {
+        Ok(Renewal {
+            tag: Tag { log_id: row.log_id, timeline: row.timeline },
+            head: Position(row.head),
+            leaf_at_applied: leaf(row.leaf_at_applied)?,
+            leaf_at_head: leaf(row.leaf_at_head)?,
+            database_time: row.database_time,
+        })
+    })
+    .transpose()
+}
+
+fn leaf(bytes: Option<Vec<u8>>) -> Result<Leaf, sqlx::Error> {
+    let exact = |bytes: Vec<u8>| <[u8; 32]>::try_from(bytes);
+    bytes.map(exact).transpose().map_err(|bytes| {
+        sqlx::Error::Decode(format!("a leaf hash of {} bytes, where 32 belong", bytes.len()).into())
+    })
+}
+
+/// R7: the list with its epoch and the history it is of, in one statement.
+pub(crate) async fn members(executor: impl PgExecutor<'_>) -> Result<Members, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"select log_id, registry_epoch,
+                  substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) as "timeline!",
+                  array(select id from replica) as "replicas!"
+             from log_head"#,
+    )
+    .fetch_one(executor)
+    .await?;
+    Ok(Members {
+        tag: Tag { log_id: row.log_id, timeline: row.timeline },
+        registry_epoch: row.registry_epoch,
+        replicas: row.replicas.into_iter().map(ReplicaId).collect(),
+    })
+}
+
+/// R3: the log after a position, as far as one page goes.
+///
+/// The history is asked for on the same connection and afterwards. A session stays with its server,
+/// and a server's timeline only rises, so what the page holds is of the history that is named.
+pub(crate) async fn page(connection: &mut PgConnection, after: Position) -> Result<Page, ReadError> {
+    let (last, overthrown) = match events_after(connection, after, PAGE_EVENTS).await {
+        Ok(events) => {
+            let last = events.last().map_or(after, |event| event.position);
+            (last, events.iter().map(|event| (event.position, invalidation(event))).collect())
+        }
+        // A newer release wrote something here. What it overthrows is unknown, so: everything.
+        Err(ReadError::Decode { position, source }) => {
+            tracing::warn!(
+                event.position = position.0,
+                error = &source as &dyn std::error::Error,
+                "an event of a newer release: every cached verdict is dropped"
+            );
+            let last = last_of_page(connection, after).await?;
+            (last, vec![(last, Invalidation::Everything)])
+        }
+        Err(error) => return Err(error),
+    };
+    let row = sqlx::query!(
+        r#"select h.log_id, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) as "timeline!",
+                  (select e.leaf_hash from event e where e.position = $1) as leaf_hash
+             from log_head h"#,
+        last.0,
+    )
+    .fetch_one(connection)
+    .await?;
+    let tag = Tag { log_id: row.log_id, timeline: row.timeline };
+    Ok(Page { tag, last, leaf: leaf(row.leaf_hash)?, overthrown })
+}
+
+/// The last position of the page after `after`, whatever its events say.
+async fn last_of_page(connection: &mut PgConnection, after: Position) -> Result<Position, ReadError> {
+    let positions = sqlx::query_scalar!(
+        "select position from event where position > $1 order by position limit $2",
+        after.0,
+        PAGE_EVENTS,
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut last = after;
+    for position in positions.into_iter().map(Position) {
+        if position != last.next() {
+            return Err(ReadError::Gap { missing: last.next(), found: position });
+        }
+        last = position;
+    }
+    Ok(last)
+}
+
+/// R9: takes registrations off the list. Whoever calls it knows that their leases are over, or
+/// has dropped them.
+pub(crate) async fn remove(connection: &mut PgConnection, replicas: &[Uuid]) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    move_epoch(&mut transaction).await?;
+    sqlx::query!("delete from replica where id = any($1)", replicas).execute(&mut *transaction).await?;
+    transaction.commit().await
+}
+
+/// R9: marks registrations that were not renewed for `silence` as leaving, and names them together
+/// with those that somebody else has marked and may have forgotten.
+pub(crate) async fn mark_silent(
+    connection: &mut PgConnection,
+    silence: Duration,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let silence = PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: i64::try_from(silence.as_micros()).unwrap_or(i64::MAX),
+    };
+    let found = sqlx::query_scalar!(
+        "select id from replica where leaving or renewed_at < clock_timestamp() - $1::interval",
+        silence,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    if found.is_empty() {
+        // The rule. The head's lock is not taken for it.
+        return Ok(found);
+    }
+    let mut transaction = connection.begin().await?;
+    move_epoch(&mut transaction).await?;
+    // Whoever renewed meanwhile is not silent.
+    let marked = sqlx::query_scalar!(
+        r#"update replica set leaving = true
+            where id = any($1) and (leaving or renewed_at < clock_timestamp() - $2::interval)
+           returning id"#,
+        &found,
+        silence,
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(marked)
+}
