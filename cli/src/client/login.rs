@@ -94,10 +94,10 @@ pub(super) struct User {
 
 /// What a right code is good for.
 #[derive(Deserialize)]
-struct Session {
+pub(super) struct Session {
     #[serde(deserialize_with = "plaintext")]
-    token: Plaintext,
-    user: User,
+    pub(super) token: Plaintext,
+    pub(super) user: User,
 }
 
 #[derive(Deserialize)]
@@ -149,7 +149,7 @@ fn report(client: &Client, user: &User) -> Result<(), Failure> {
 }
 
 /// Checks a token somebody gave, and keeps it.
-async fn with_token(client: &mut Client, token: Plaintext) -> Result<User, Failure> {
+pub(super) async fn with_token(client: &mut Client, token: Plaintext) -> Result<User, Failure> {
     // A cloud node's token acts for its owner, and so may stand where a personal one does.
     let kinds = [CredentialKind::PersonalAccessToken, CredentialKind::CloudNodeToken];
     if !kinds.into_iter().filter_map(CredentialKind::prefix).any(|prefix| token.expose().starts_with(prefix))
@@ -200,7 +200,7 @@ async fn verify_code(server: &Server, email: &str) -> Result<Session, Failure> {
 }
 
 /// Leaves the profile with a valid token of the session's user: the one it has, or a new one.
-async fn keep_one(client: &mut Client, session: &Session) -> Result<(), Failure> {
+pub(super) async fn keep_one(client: &mut Client, session: &Session) -> Result<(), Failure> {
     if let Some(token) = client.saved_token() {
         match me(&client.server, &token).await {
             Ok(user) if user.id == session.user.id => return client.keep(&token),

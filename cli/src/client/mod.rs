@@ -97,6 +97,7 @@ struct Client {
 impl Client {
     fn open(global: &Global, environment: &Environment) -> Result<Self, Failure> {
         let profile = Profile::load(&environment.config_directory()?, &global.profile)?;
+        profile.warn_if_open();
         let settings = Settings::resolve(global.server.as_ref(), environment, &profile)?;
         let server = Server::new(settings.server.value.clone())?;
         Ok(Self { profile, settings, server, json: global.json })

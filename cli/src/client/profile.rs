@@ -70,6 +70,17 @@ impl Profile {
         self.values.get(key.name()).and_then(Value::as_str).filter(|value| !value.is_empty())
     }
 
+    /// Warns of a token that other users of the machine can read.
+    pub(super) fn warn_if_open(&self) {
+        let open = |path: &Path| fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o077 != 0);
+        if self.get(Key::Token).is_some() && open(&self.path) && self.path.parent().is_some_and(open) {
+            let path = self.path.display();
+            output::warn(&format!(
+                "other users can read the token in {path}; close it with `chmod 600 {path}`"
+            ));
+        }
+    }
+
     /// Changes keys of the file, to a value or to nothing. All others are kept, also those that another tool wrote
     /// since this one read the file.
     pub(super) fn update(&mut self, changes: &[(Key, Option<&str>)]) -> Result<(), Failure> {
@@ -141,16 +152,5 @@ fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
             return Err(wrong(format!("`{}` is not a string", key.name())));
         }
     }
-    warn_if_open(path, values.contains_key(Key::Token.name()));
     Ok(values)
-}
-
-fn warn_if_open(path: &Path, holds_token: bool) {
-    let open = fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0);
-    if open && holds_token {
-        output::warn(&format!(
-            "{0} holds a token and is open to other users; close it with `chmod 600 {0}`",
-            path.display()
-        ));
-    }
 }

@@ -3,6 +3,8 @@
 mod event;
 mod follow;
 mod table;
+#[cfg(test)]
+mod tests;
 mod when;
 
 use chrono::{DateTime, Utc};

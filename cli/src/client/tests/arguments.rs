@@ -25,7 +25,8 @@ fn contract_login_token_with_a_value_is_taken_in_both_spellings() {
 
 #[test]
 fn contract_login_token_without_a_value_asks() {
-    for words in [&["--token"][..], &["--token="], &["--token", ""], &["--token=  "], &["--token", "--json"]] {
+    for words in [&["--token"][..], &["--token="], &["--token", ""], &["--token=  "], &["--token", "--json"]]
+    {
         assert!(matches!(login(words).way(), Ok(Way::AskToken)), "{words:?}");
     }
 }
@@ -43,7 +44,9 @@ fn contract_login_token_with_something_behind_it_is_an_error_that_repeats_nothin
 #[test]
 fn the_other_ways_to_log_in() {
     assert!(matches!(login(&[]).way(), Ok(Way::Code { email: None })));
-    assert!(matches!(login(&["--email", "a@b"]).way(), Ok(Way::Code { email: Some(email) }) if email == "a@b"));
+    assert!(
+        matches!(login(&["--email", "a@b"]).way(), Ok(Way::Code { email: Some(email) }) if email == "a@b")
+    );
     assert!(matches!(login(&["--with-token"]).way(), Ok(Way::ReadToken)));
     assert!(parse(&["login", "--with-token", "--token", "x"]).is_err());
     assert!(parse(&["login", "--email", "a@b", "--token", "x"]).is_err());
@@ -60,8 +63,12 @@ fn arguments_do_not_format_secrets() {
 
 #[test]
 fn a_command_line_that_is_not_understood_is_bad_input_and_help_is_not() {
-    for words in [&["audit", "--limit", "0"][..], &["audit", "--limit", "201"], &["nothing"], &["--profile", "../x", "login"]]
-    {
+    for words in [
+        &["audit", "--limit", "0"][..],
+        &["audit", "--limit", "201"],
+        &["nothing"],
+        &["--profile", "../x", "login"],
+    ] {
         assert_eq!(ExitCode::from(&parse(words).expect_err("refused")), ExitCode::BadInput, "{words:?}");
     }
     for days in ["0", "3651", "-1", "x"] {

@@ -10,6 +10,8 @@ mod server;
 mod settings;
 
 use std::ffi::OsString;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use clap::Parser;
@@ -44,7 +46,7 @@ pub(super) fn name(text: &str) -> ProfileName {
 /// A client with this profile file, pointed at a server.
 pub(super) fn client(home: &Path, server: &str, profile: &str) -> Client {
     let directory = home.join("tally");
-    std::fs::create_dir_all(&directory).expect("a directory");
+    DirBuilder::new().mode(0o700).create(&directory).expect("a directory");
     std::fs::write(directory.join("default.json"), profile).expect("a profile");
     let home = home.to_str().expect("UTF-8");
     let environment = environment(&[("XDG_CONFIG_HOME", home), ("TALLY_SERVER_URL", server)]);

@@ -42,7 +42,8 @@ fn an_open_profile_is_closed_when_it_is_written() {
 fn unknown_keys_are_kept_also_those_written_meanwhile() {
     let home = tempfile::tempdir().expect("a directory");
     let file = home.path().join("default.json");
-    fs::write(&file, r#"{"token":"mul_old","watched_workspaces":[{"id":1}],"workspace_id":"w"}"#).expect("written");
+    fs::write(&file, r#"{"token":"mul_old","watched_workspaces":[{"id":1}],"workspace_id":"w"}"#)
+        .expect("written");
     let mut profile = load(home.path()).expect("read");
     fs::write(&file, r#"{"token":"mul_old","watched_workspaces":[{"id":2}],"workspace_id":"w","late":1.50}"#)
         .expect("written");
@@ -74,7 +75,10 @@ fn a_failed_write_leaves_the_old_profile_and_nothing_else() {
     // A directory in the file's place cannot be renamed over.
     let mut profile = load(home.path()).expect("empty");
     fs::create_dir(home.path().join("default.json")).expect("made");
-    assert_eq!(profile.update(&[(Key::Token, Some("mul_x"))]).expect_err("refused").exit_code(), ExitCode::Other);
+    assert_eq!(
+        profile.update(&[(Key::Token, Some("mul_x"))]).expect_err("refused").exit_code(),
+        ExitCode::Other
+    );
     assert_eq!(fs::read_dir(home.path()).expect("listed").count(), 1);
 
     let file = home.path().join("file");

@@ -1,0 +1,150 @@
+//! A client that shows the wire: nothing is hidden, followed or retried.
+
+use std::path::PathBuf;
+
+use reqwest::{
+    Method, RequestBuilder,
+    header::{HeaderMap, SET_COOKIE},
+};
+use serde_json::{Value, json};
+
+use crate::eventually;
+
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    log: PathBuf,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+/// Somebody who has logged in.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The session's JWT.
+    pub token: String,
+    pub user: Value,
+    /// The values of the two cookies.
+    pub auth_cookie: String,
+    pub csrf_cookie: String,
+}
+
+impl Client {
+    pub(crate) fn new(base: &str, log: PathBuf) -> Self {
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .expect("a plain client");
+        Self { http, base: base.to_owned(), log }
+    }
+
+    #[must_use]
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
+    #[must_use]
+    pub fn get(&self, path: &str) -> RequestBuilder {
+        self.request(Method::GET, path)
+    }
+
+    #[must_use]
+    pub fn post(&self, path: &str, body: &Value) -> RequestBuilder {
+        self.request(Method::POST, path).json(body)
+    }
+
+    /// Asks for a code and reads it from the server's log, where it goes without a mailer.
+    pub async fn code(&self, email: &str) -> String {
+        let answer = answer(self.post("/auth/send-code", &json!({ "email": email }))).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        self.code_of(answer.header("x-request-id").expect("a request id")).await
+    }
+
+    /// The code that was made for a request.
+    pub async fn code_of(&self, request_id: &str) -> String {
+        eventually("the code in the log", async || {
+            let log = std::fs::read_to_string(&self.log).ok()?;
+            let line = log.lines().find(|line| line.contains(request_id) && line.contains("login code"))?;
+            let (_, rest) = line.split_once("login code ")?;
+            rest.get(..6).map(str::to_owned)
+        })
+        .await
+    }
+
+    /// Logs in by an e-mailed code.
+    pub async fn login(&self, email: &str) -> Login {
+        let code = self.code(email).await;
+        let answer = answer(self.post("/auth/verify-code", &json!({ "email": email, "code": code }))).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let body = answer.json();
+        Login {
+            token: body["token"].as_str().expect("a token").to_owned(),
+            user: body["user"].clone(),
+            auth_cookie: answer.cookie("multica_auth").expect("the auth cookie").0,
+            csrf_cookie: answer.cookie("multica_csrf").expect("the CSRF cookie").0,
+        }
+    }
+
+    /// Mints a personal access token: its id and the token.
+    pub async fn mint(&self, credential: &str, name: &str) -> (String, String) {
+        let request = self.post("/api/tokens", &json!({ "name": name })).bearer_auth(credential);
+        let answer = answer(request).await;
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        let body = answer.json();
+        let field = |name: &str| body[name].as_str().expect("a text").to_owned();
+        (field("id"), field("token"))
+    }
+
+    /// Whether a credential is accepted.
+    pub async fn accepts(&self, credential: &str) -> bool {
+        let answer = answer(self.get("/v1/me").bearer_auth(credential)).await;
+        match answer.status {
+            200 => true,
+            401 | 403 => false,
+            status => panic!("{status}: {}", answer.text),
+        }
+    }
+}
+
+/// Sends a request and reads all of the answer.
+///
+/// # Panics
+/// When there is none.
+pub async fn answer(request: RequestBuilder) -> Answer {
+    let response = request.send().await.expect("the server answers");
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Answer { status, headers, text: response.text().await.expect("the answer ends") }
+}
+
+impl Answer {
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is not.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {:?}", self.text))
+    }
+
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// A cookie's value and its attributes.
+    #[must_use]
+    pub fn cookie(&self, name: &str) -> Option<(String, Vec<String>)> {
+        let cookies = self.headers.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
+        let cookie = cookies.filter_map(|text| text.strip_prefix(name)?.strip_prefix('=')).next()?;
+        let mut parts = cookie.split("; ").map(str::to_owned);
+        Some((parts.next()?, parts.collect()))
+    }
+}

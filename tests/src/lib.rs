@@ -1,0 +1,29 @@
+//! What tests share: a scratch directory that cleans up after any end, real PostgreSQL clusters,
+//! and the real binary as a process with a client for it.
+
+pub mod client;
+pub mod postgres;
+pub mod scratch;
+pub mod server;
+
+use std::time::{Duration, Instant};
+
+pub use client::{Answer, Client, Login};
+pub use postgres::TempPostgres;
+pub use scratch::Scratch;
+pub use server::Server;
+
+/// Asks again until there is an answer.
+///
+/// # Panics
+/// When there is none within a generous time, naming what was waited for.
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited a minute for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,137 @@
+//! A PostgreSQL cluster of the test's own: unix socket only, in a scratch directory.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
+
+use crate::{
+    eventually,
+    scratch::{Guarded, Scratch},
+};
+
+pub struct TempPostgres {
+    scratch: Scratch,
+    process: Guarded,
+    binaries: PathBuf,
+    databases: AtomicU32,
+}
+
+impl TempPostgres {
+    /// Makes a cluster and starts it. It flushes to disk like a production one.
+    ///
+    /// # Panics
+    /// When PostgreSQL is not installed or does not start.
+    pub async fn start() -> Self {
+        let binaries = binaries();
+        let scratch = Scratch::new();
+        let home = scratch.path().join("cluster");
+        std::fs::create_dir(&home).expect("our own directory");
+        if is_root() {
+            let given = Command::new("chown").arg("postgres").arg(&home).status().expect("chown");
+            assert!(given.success(), "PostgreSQL's user owns its directory");
+        }
+        let made = unprivileged(&binaries.join("initdb"))
+            .args(["--username=tally", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "-D"])
+            .arg(home.join("data"))
+            .stdout(Stdio::null())
+            .status()
+            .expect("initdb runs");
+        assert!(made.success(), "initdb makes a cluster");
+        let process = start(&scratch, &binaries, &home);
+        let postgres = Self { scratch, process, binaries, databases: AtomicU32::new(0) };
+        postgres.answers().await;
+        postgres
+    }
+
+    /// A new, empty database.
+    ///
+    /// # Panics
+    /// When the cluster does not answer.
+    pub async fn database(&self) -> PgConnectOptions {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let mut connection = PgConnection::connect_with(&self.options("postgres")).await.expect("the cluster answers");
+        sqlx::query(AssertSqlSafe(format!("create database {name}"))).execute(&mut connection).await.expect("a new name");
+        connection.close().await.expect("the cluster answers");
+        self.options(&name)
+    }
+
+    /// The postmaster, for those who stop, continue or kill it.
+    #[must_use]
+    pub fn process(&mut self) -> &mut Guarded {
+        &mut self.process
+    }
+
+    /// Starts the postmaster again after it ended.
+    pub async fn restart(&mut self) {
+        self.process = start(&self.scratch, &self.binaries, &self.scratch.path().join("cluster"));
+        self.answers().await;
+    }
+
+    /// A URL for a database of this cluster, as `DATABASE_URL` takes it.
+    #[must_use]
+    pub fn url(&self, options: &PgConnectOptions) -> String {
+        let socket = self.scratch.path().join("cluster").display().to_string().replace('/', "%2F");
+        format!("postgres://tally@{socket}/{}", options.get_database().unwrap_or("postgres"))
+    }
+
+    fn options(&self, database: &str) -> PgConnectOptions {
+        let socket = self.scratch.path().join("cluster");
+        PgConnectOptions::new_without_pgpass().socket(socket).username("tally").database(database)
+    }
+
+    async fn answers(&self) {
+        let options = self.options("postgres");
+        eventually("PostgreSQL to answer", async || {
+            let connection = PgConnection::connect_with(&options).await.ok()?;
+            connection.close().await.ok()
+        })
+        .await;
+    }
+}
+
+fn start(scratch: &Scratch, binaries: &Path, home: &Path) -> Guarded {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(scratch.path().join("postgres.log"));
+    let mut command = unprivileged(&binaries.join("postgres"));
+    command
+        .arg("-D")
+        .arg(home.join("data"))
+        .arg("-k")
+        .arg(home)
+        .args(["-c", "listen_addresses=", "-c", "max_connections=200", "-c", "shared_buffers=64MB"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log.expect("a log file"));
+    scratch.spawn(&mut command).expect("postgres runs")
+}
+
+/// A command as a user that PostgreSQL accepts: `setpriv` replaces itself, so the process id is
+/// PostgreSQL's own.
+fn unprivileged(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]).arg(program).current_dir("/");
+    command
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The newest PostgreSQL of the machine.
+fn binaries() -> PathBuf {
+    let mut found: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .filter(|(_, path)| path.join("initdb").exists())
+        .collect();
+    found.sort();
+    found.pop().expect("PostgreSQL is installed: sudo apt-get install --yes postgresql").1
+}

@@ -1,0 +1,118 @@
+//! A directory and the processes in it, gone when the test is, however it ends.
+//!
+//! A guard process waits for the test process to close its pipe: by dropping the scratch, by
+//! ending, or by being killed. Then it stops what was started and removes the directory.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+const GUARD: &str = r#"
+cat > /dev/null
+alive() { for f in "$1"/pids/*; do [ -e "$f" ] && kill -0 "${f##*/}" 2>/dev/null && return 0; done; return 1; }
+signal() { for f in "$1"/pids/*; do [ -e "$f" ] && kill "-$2" "${f##*/}" 2>/dev/null; done; }
+signal "$1" CONT
+signal "$1" TERM
+i=0; while alive "$1" && [ $i -lt 300 ]; do sleep 0.1; i=$((i + 1)); done
+signal "$1" KILL
+i=0; while [ -e "$1" ] && [ $i -lt 100 ]; do rm -rf "$1" 2>/dev/null || sleep 0.1; i=$((i + 1)); done
+"#;
+
+pub struct Scratch {
+    path: PathBuf,
+    guard: Child,
+}
+
+impl Scratch {
+    /// A new directory, which any user may pass through: PostgreSQL does not run as root.
+    ///
+    /// # Panics
+    /// When the machine gives no temporary directory or no shell.
+    #[must_use]
+    pub fn new() -> Self {
+        let path = tempfile::Builder::new().prefix("tally-test-").tempdir().expect("a temporary directory").keep();
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o711)).expect("our own directory");
+        fs::create_dir(path.join("pids")).expect("our own directory");
+        let mut command = Command::new("sh");
+        command.args(["-c", GUARD, "scratch-guard"]).arg(&path).stdin(Stdio::piped());
+        // Its own group: Ctrl-C at the terminal ends the test, and then the guard does its work.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let guard = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a shell");
+        Self { path, guard }
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Starts a process that the guard will stop.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(&self, command: &mut Command) -> io::Result<Guarded> {
+        let child = command.spawn()?;
+        let mark = self.path.join("pids").join(child.id().to_string());
+        fs::write(&mark, "")?;
+        Ok(Guarded { child, mark })
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        drop(self.guard.wait());
+    }
+}
+
+/// A process whose end somebody looks after.
+pub struct Guarded {
+    child: Child,
+    mark: PathBuf,
+}
+
+impl Guarded {
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal to this very process.
+    ///
+    /// # Panics
+    /// When the signal has no such number or the process was waited for already.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let id = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+        rustix::process::kill_process(id, signal).expect("a process of ours that was not waited for");
+    }
+
+    /// Waits for the end, a minute at most.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child of ours") {
+                drop(fs::remove_file(&self.mark));
+                return status;
+            }
+            assert!(std::time::Instant::now() < deadline, "process {} did not end", self.child.id());
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_none())
+    }
+}
