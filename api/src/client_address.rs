@@ -40,7 +40,8 @@ impl ProxyTrust {
 
 /// An address, with or without a port.
 fn parse(hop: &str) -> Option<IpAddr> {
-    let address = hop.parse::<IpAddr>().or_else(|_| hop.parse::<SocketAddr>().map(|socket| socket.ip())).ok()?;
+    let address =
+        hop.parse::<IpAddr>().or_else(|_| hop.parse::<SocketAddr>().map(|socket| socket.ip())).ok()?;
     Some(address.to_canonical())
 }
 
@@ -65,7 +66,12 @@ mod tests {
 
     #[rstest]
     #[case::no_proxy_is_trusted("", "203.0.113.9:1", "198.51.100.1", "203.0.113.9")]
-    #[case::the_rightmost_untrusted_counts("10.0.0.0/8", "10.0.0.1:1", "192.0.2.66, 198.51.100.1, 10.0.0.2", "198.51.100.1")]
+    #[case::the_rightmost_untrusted_counts(
+        "10.0.0.0/8",
+        "10.0.0.1:1",
+        "192.0.2.66, 198.51.100.1, 10.0.0.2",
+        "198.51.100.1"
+    )]
     #[case::an_untrusted_peer_is_not_believed("10.0.0.0/8", "203.0.113.9:1", "198.51.100.1", "203.0.113.9")]
     #[case::rubbish_stops_the_walk("10.0.0.0/8", "10.0.0.1:1", "198.51.100.1, rubbish", "10.0.0.1")]
     #[case::all_trusted_gives_the_leftmost("10.0.0.0/8", "10.0.0.1:1", "10.0.0.3, 10.0.0.2", "10.0.0.3")]
@@ -73,7 +79,9 @@ mod tests {
     #[case::ipv6("fd00::/8", "[fd00::1]:1", "2001:db8::7", "2001:db8::7")]
     #[case::a_mapped_address_is_its_ipv4("10.0.0.0/8", "[::ffff:10.0.0.1]:1", "198.51.100.1", "198.51.100.1")]
     fn the_client(#[case] trusted: &str, #[case] peer: &str, #[case] forwarded: &str, #[case] client: &str) {
-        let trust = ProxyTrust(trusted.split(',').filter(|net| !net.is_empty()).map(|net| net.parse().unwrap()).collect());
+        let trust = ProxyTrust(
+            trusted.split(',').filter(|net| !net.is_empty()).map(|net| net.parse().unwrap()).collect(),
+        );
         let headers = HeaderMap::from_iter([(
             FORWARDED_FOR.parse().unwrap(),
             HeaderValue::from_str(forwarded).unwrap(),

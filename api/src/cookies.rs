@@ -27,10 +27,14 @@ impl CookieSettings {
     /// (RFC 6265 section 5.1.3): it is ignored, with one warning.
     #[must_use]
     pub fn new(frontend_origin: &str, domain: Option<&str>) -> Self {
-        let domain = domain.map(|domain| domain.trim().trim_start_matches('.')).filter(|domain| !domain.is_empty());
+        let domain =
+            domain.map(|domain| domain.trim().trim_start_matches('.')).filter(|domain| !domain.is_empty());
         let is_address = |domain: &&str| domain.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
         if let Some(address) = domain.filter(is_address) {
-            tracing::warn!(COOKIE_DOMAIN = address, "COOKIE_DOMAIN is an IP address and is ignored: cookies stay with the host that set them");
+            tracing::warn!(
+                COOKIE_DOMAIN = address,
+                "COOKIE_DOMAIN is an IP address and is ignored: cookies stay with the host that set them"
+            );
         }
         Self {
             secure: frontend_origin.starts_with("https://"),
@@ -38,24 +42,24 @@ impl CookieSettings {
         }
     }
 
-    /// Both cookies for a session, expiring together by one reading of the clock.
+    /// Both cookies for a session: `Max-Age` and `Expires` from one lifetime and one reading of the clock.
     pub(crate) fn set(
         &self,
         headers: &mut HeaderMap,
         auth: &Plaintext,
         nonce: [u8; NONCE_BYTES],
         now: DateTime<Utc>,
-        expires_at: DateTime<Utc>,
+        lifetime: TimeDelta,
     ) {
         let csrf = csrf_token(auth.expose(), nonce);
-        self.append(headers, AUTH, auth.expose(), true, now, expires_at);
-        self.append(headers, CSRF, &csrf, false, now, expires_at);
+        self.append(headers, AUTH, auth.expose(), true, now + lifetime, lifetime);
+        self.append(headers, CSRF, &csrf, false, now + lifetime, lifetime);
     }
 
     /// Tells the browser to forget both.
-    pub(crate) fn clear(&self, headers: &mut HeaderMap, now: DateTime<Utc>) {
+    pub(crate) fn clear(&self, headers: &mut HeaderMap) {
         for (name, http_only) in [(AUTH, true), (CSRF, false)] {
-            self.append(headers, name, "", http_only, now, DateTime::UNIX_EPOCH);
+            self.append(headers, name, "", http_only, DateTime::UNIX_EPOCH, TimeDelta::zero());
         }
     }
 
@@ -65,16 +69,15 @@ impl CookieSettings {
         name: &str,
         value: &str,
         http_only: bool,
-        now: DateTime<Utc>,
         expires_at: DateTime<Utc>,
+        lifetime: TimeDelta,
     ) {
-        let lifetime = (expires_at - now).max(TimeDelta::zero()).num_seconds();
         let mut cookie = Cookie::build((name.to_owned(), value.to_owned()))
             .path("/")
             .same_site(SameSite::Strict)
             .http_only(http_only)
             .secure(self.secure)
-            .max_age(time::Duration::seconds(lifetime));
+            .max_age(time::Duration::seconds(lifetime.num_seconds()));
         if let Ok(expires) = time::OffsetDateTime::from_unix_timestamp(expires_at.timestamp()) {
             cookie = cookie.expires(Expiration::DateTime(expires));
         }
@@ -114,7 +117,9 @@ pub(crate) fn csrf_token(auth: &str, nonce: [u8; NONCE_BYTES]) -> String {
 
 /// Whether a CSRF token belongs to this auth cookie.
 pub(crate) fn csrf_matches(auth: &str, token: &str) -> bool {
-    let parts = token.split_once('.').and_then(|(nonce, mac)| Some((hex::decode(nonce).ok()?, hex::decode(mac).ok()?)));
+    let parts = token
+        .split_once('.')
+        .and_then(|(nonce, mac)| Some((hex::decode(nonce).ok()?, hex::decode(mac).ok()?)));
     parts.is_some_and(|(nonce, mac)| {
         nonce.len() == NONCE_BYTES && bool::from(csrf_mac(auth, &nonce)[..].ct_eq(&mac))
     })
@@ -136,7 +141,9 @@ mod tests {
         assert_eq!(token.len(), 32 + 1 + 64);
         assert!(csrf_matches("cookie", &token));
         assert!(!csrf_matches("another", &token));
-        for wrong in ["", ".", "zz.zz", &token[1..], &token[..token.len() - 2], &csrf_token("cookie", [8; 16])[..40]] {
+        for wrong in
+            ["", ".", "zz.zz", &token[1..], &token[..token.len() - 2], &csrf_token("cookie", [8; 16])[..40]]
+        {
             assert!(!csrf_matches("cookie", wrong), "{wrong}");
         }
     }

@@ -46,9 +46,8 @@ pub(crate) fn failure<R: std::error::Error + 'static>(
         ExecuteError::Commit(CommitError::Unavailable | CommitError::Unknown | CommitError::Outdated)
         | ExecuteError::Read(ReadError::Database(_))
         | ExecuteError::Keys(KeyRingError::Database(_)) => ApiError::database(&error),
-        ExecuteError::Commit(_)
-        | ExecuteError::Read(_)
-        | ExecuteError::Keys(_)
-        | ExecuteError::Encode(_) => ApiError::internal(&error),
+        ExecuteError::Commit(_) | ExecuteError::Read(_) | ExecuteError::Keys(_) | ExecuteError::Encode(_) => {
+            ApiError::internal(&error)
+        }
     }
 }

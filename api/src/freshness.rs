@@ -52,9 +52,12 @@ impl Freshness {
 /// The position a client asks for; a read of inline tables needs no more than this check.
 pub(crate) fn min_position(headers: &HeaderMap, head: Position) -> Result<Option<Position>, ApiError> {
     let Some(value) = headers.get(MIN_POSITION) else { return Ok(None) };
-    let position = value.to_str().ok().and_then(|text| text.parse::<i64>().ok()).filter(|position| *position >= 0);
+    let position =
+        value.to_str().ok().and_then(|text| text.parse::<i64>().ok()).filter(|position| *position >= 0);
     let position = position.map(Position).ok_or_else(|| {
-        ApiError::bad_request("X-Min-Position must be a log position: a whole number, as X-Log-Position gives it")
+        ApiError::bad_request(
+            "X-Min-Position must be a log position: a whole number, as X-Log-Position gives it",
+        )
     })?;
     if position > head {
         return Err(ApiError::bad_request("X-Min-Position is beyond the head of the log"));

@@ -111,11 +111,17 @@ const fn is_safe(method: &Method) -> bool {
 }
 
 /// A state-changing request that says where it comes from must come from an allowed place.
-pub(crate) async fn check_origin(State(app): State<App>, request: Request, next: Next) -> Result<Response, ApiError> {
+pub(crate) async fn check_origin(
+    State(app): State<App>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
     if !is_safe(request.method())
         && let Some(origin) = request.headers().get(header::ORIGIN)
     {
-        let allowed = origin.to_str().is_ok_and(|origin| app.settings.allowed_origins.iter().any(|known| known == origin));
+        let allowed = origin
+            .to_str()
+            .is_ok_and(|origin| app.settings.allowed_origins.iter().any(|known| known == origin));
         if !allowed {
             return Err(ApiError::forbidden("origin not allowed"));
         }

@@ -110,7 +110,9 @@ mod tests {
     fn another_secret_another_algorithm_or_an_altered_text_is_no() {
         let text = signer(b"one secret").sign(UserId::new(), SessionId::new(), at(1), at(100)).unwrap();
         assert_eq!(signer(b"other secret").check(text.expose()), None);
-        let [_, claims, signature] = text.expose().split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
+        let [_, claims, signature] = text.expose().split('.').collect::<Vec<_>>()[..] else {
+            panic!("three parts")
+        };
         // {"alg":"none","typ":"JWT"}
         let none = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{claims}.");
         let unsigned = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{claims}.{signature}");

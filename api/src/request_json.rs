@@ -38,7 +38,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for RequestJson<T> {
         }
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "request body is larger than 1 MiB")
+                ApiError::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "body_too_large",
+                    "request body is larger than 1 MiB",
+                )
             } else {
                 ApiError::bad_request("invalid request body")
             }
@@ -62,7 +66,8 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 
 /// `application/json`, or another type with the suffix (RFC 6839 section 3.1).
 fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
@@ -149,7 +154,10 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_ignored() {
-        assert_eq!(decode::<Body>(br#"{"name":"a","else":[1,{"x":null}]}"#).unwrap().name.as_deref(), Some("a"));
+        assert_eq!(
+            decode::<Body>(br#"{"name":"a","else":[1,{"x":null}]}"#).unwrap().name.as_deref(),
+            Some("a")
+        );
     }
 
     #[test]
@@ -169,7 +177,16 @@ mod tests {
     #[test]
     fn what_is_not_json_is_refused() {
         let deep = format!("{{\"else\":{}{}}}", "[".repeat(200), "]".repeat(200));
-        for text in [&b""[..], b"{", b"[]", b"\"name\"", b"{\"name\":1}", b"{\"name\":\"\xff\"}", b"{} {}", deep.as_bytes()] {
+        for text in [
+            &b""[..],
+            b"{",
+            b"[]",
+            b"\"name\"",
+            b"{\"name\":1}",
+            b"{\"name\":\"\xff\"}",
+            b"{} {}",
+            deep.as_bytes(),
+        ] {
             assert_eq!(refusal(text), "invalid request body");
         }
     }

@@ -49,10 +49,12 @@ impl Opened {
             Database::Embedded { binaries, search_path } => {
                 let search_path = search_path.as_deref().map(OsStr::new);
                 let (options, owned) = if server {
-                    let embedded = Embedded::start(&config.data_dir, binaries.as_deref(), search_path).await?;
+                    let embedded =
+                        Embedded::start(&config.data_dir, binaries.as_deref(), search_path).await?;
                     (embedded.connect_options(), Owned::Server(embedded))
                 } else {
-                    let attached = Embedded::attach(&config.data_dir, binaries.as_deref(), search_path).await?;
+                    let attached =
+                        Embedded::attach(&config.data_dir, binaries.as_deref(), search_path).await?;
                     (attached.connect_options(), Owned::Command(attached))
                 };
                 Ok(Self { serving: options.clone(), migrating: options, owned })

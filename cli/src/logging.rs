@@ -18,7 +18,8 @@ pub fn start(config: &Config) {
     let registry = tracing_subscriber::registry().with(filter);
     match config.log_format {
         LogFormat::Json => {
-            let layer = fmt::layer().json().flatten_event(true).with_current_span(false).with_writer(std::io::stderr);
+            let layer =
+                fmt::layer().json().flatten_event(true).with_current_span(false).with_writer(std::io::stderr);
             registry.with(layer).init();
         }
         LogFormat::Pretty => {

@@ -81,7 +81,8 @@ async fn serve_with(config: &Config, database: &Opened, stop: watch::Receiver<bo
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|source| Failure::Listen { address: config.listen, source })?;
-    let address = listener.local_addr().map_err(|source| Failure::Listen { address: config.listen, source })?;
+    let address =
+        listener.local_addr().map_err(|source| Failure::Listen { address: config.listen, source })?;
     let app = App::new(api_settings(config, &secrets), store.clone(), replica.clone(), freshness);
     announce(config, address);
 
@@ -191,7 +192,9 @@ async fn overdue(stop: watch::Receiver<bool>) {
 /// Tells the log, and a person who started the server by hand what to type next.
 fn announce(config: &Config, address: SocketAddr) {
     tracing::info!(%address, production = config.production, "listening");
-    if config.production || !std::io::stdout().is_terminal() && !matches!(config.database, Database::Embedded { .. }) {
+    if config.production
+        || !std::io::stdout().is_terminal() && !matches!(config.database, Database::Embedded { .. })
+    {
         return;
     }
     let text = format!(

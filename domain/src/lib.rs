@@ -1,7 +1,11 @@
 //! Decisions: what may happen, given what has happened.
 //!
-//! Pure: a decider is a function of state, command and context. The moment, the actor, fresh ids
-//! and secrets all come in as values, so that the same history decides the same way again.
+//! A decider is a pure function of state, command and context. The moment and the actor come in with
+//! the context, fresh ids and secrets with the command, so that the same history decides the same
+//! way again. Some constructors of commands ([`token::MintToken::new`], [`login::IssueCode::new`])
+//! draw a fresh id from the clock and dice: they are called at the edge, once per request. Random
+//! secrets are drawn by the callers ([`credential::mint`] takes their source). Deciders and folds
+//! never draw anything.
 
 pub mod claim;
 pub mod credential;
@@ -14,6 +18,7 @@ pub mod principal;
 pub mod profile;
 pub mod session;
 pub mod signup;
+pub mod standing;
 #[cfg(test)]
 mod testing;
 pub mod token;

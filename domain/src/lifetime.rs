@@ -1,5 +1,7 @@
 //! Lifetimes as settings write them: Go-style durations (`8760h`, `1h30m`) or whole seconds.
 
+use std::num::IntErrorKind;
+
 use chrono::TimeDelta;
 
 /// How long a session lives when nobody said otherwise.
@@ -24,31 +26,39 @@ pub enum LifetimeError {
 pub fn parse(text: &str) -> Result<TimeDelta, LifetimeError> {
     let trimmed = text.trim();
     let nanoseconds = match trimmed.parse::<i128>() {
-        Ok(seconds) => seconds.checked_mul(1_000_000_000),
-        Err(_) => go_duration(trimmed).ok_or_else(|| LifetimeError::Malformed(text.to_owned()))?,
+        Ok(seconds) => seconds.checked_mul(1_000_000_000).ok_or(Uncounted::TooLong),
+        Err(error) => match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => Err(Uncounted::TooLong),
+            _ => go_duration(trimmed),
+        },
     };
-    let nanoseconds = nanoseconds
-        .and_then(|total| i64::try_from(total).ok())
-        .ok_or_else(|| LifetimeError::Overflow(text.to_owned()))?;
-    if nanoseconds <= 0 {
-        return Err(LifetimeError::NotPositive(text.to_owned()));
+    match nanoseconds.and_then(|total| i64::try_from(total).map_err(|_| Uncounted::TooLong)) {
+        Ok(nanoseconds) if nanoseconds > 0 => Ok(TimeDelta::nanoseconds(nanoseconds)),
+        Ok(_) => Err(LifetimeError::NotPositive(text.to_owned())),
+        Err(Uncounted::NoDuration) => Err(LifetimeError::Malformed(text.to_owned())),
+        Err(Uncounted::TooLong) => Err(LifetimeError::Overflow(text.to_owned())),
     }
-    Ok(TimeDelta::nanoseconds(nanoseconds))
 }
 
-/// Nanoseconds of a Go duration. Outer none: not a duration. Inner none: too long to count.
-fn go_duration(text: &str) -> Option<Option<i128>> {
-    let (negative, mut rest) = match text.as_bytes().first()? {
-        b'-' => (true, &text[1..]),
-        b'+' => (false, &text[1..]),
-        _ => (false, text),
+/// Why a text has no count of nanoseconds.
+enum Uncounted {
+    NoDuration,
+    TooLong,
+}
+
+/// Nanoseconds of a Go duration.
+fn go_duration(text: &str) -> Result<i128, Uncounted> {
+    let (sign, mut rest) = match text.as_bytes() {
+        [b'-', ..] => (-1, &text[1..]),
+        [b'+', ..] => (1, &text[1..]),
+        _ => (1, text),
     };
     if rest.is_empty() {
-        return None;
+        return Err(Uncounted::NoDuration);
     }
-    let mut total = Some(0_i128);
+    let mut total = 0_i128;
     while !rest.is_empty() {
-        let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or(Uncounted::NoDuration)?;
         let (number, tail) = rest.split_at(number_end);
         let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(unit_end);
@@ -59,21 +69,27 @@ fn go_duration(text: &str) -> Option<Option<i128>> {
             "s" => 1_000_000_000,
             "m" => 60_000_000_000,
             "h" => 3_600_000_000_000,
-            _ => return None,
+            _ => return Err(Uncounted::NoDuration),
         };
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
-            return None;
+            return Err(Uncounted::NoDuration);
         }
-        let digits = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<i128>().ok() };
-        let whole = digits(whole).and_then(|n| n.checked_mul(unit_nanoseconds));
-        let fraction = &fraction[..fraction.len().min(18)];
-        let scale = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
-        let part = digits(fraction).map(|n| n * unit_nanoseconds / scale);
-        total = total.zip(whole.zip(part)).and_then(|(sum, (a, b))| sum.checked_add(a)?.checked_add(b));
+        let more = nanoseconds(whole, fraction, unit_nanoseconds).ok_or(Uncounted::TooLong)?;
+        total = total.checked_add(more).ok_or(Uncounted::TooLong)?;
         rest = tail;
     }
-    Some(total.map(|total| if negative { -total } else { total }))
+    Ok(sign * total)
+}
+
+/// `whole.fraction` units, both of them digits; none: too long to count.
+fn nanoseconds(whole: &str, fraction: &str, unit: i128) -> Option<i128> {
+    let digits = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<i128>().ok() };
+    // Beyond 18 digits no unit has a nanosecond left to tell.
+    let fraction = &fraction[..fraction.len().min(18)];
+    let scale = fraction.bytes().fold(1, |scale, _| scale * 10);
+    let part = digits(fraction)? * unit / scale;
+    digits(whole)?.checked_mul(unit)?.checked_add(part)
 }
 
 #[cfg(test)]
@@ -86,6 +102,9 @@ mod tests {
     #[case("8760h", TimeDelta::hours(8760))]
     #[case("1h30m", TimeDelta::minutes(90))]
     #[case("1.5h", TimeDelta::minutes(90))]
+    #[case(".5h", TimeDelta::minutes(30))]
+    #[case("0.1234567899s", TimeDelta::nanoseconds(123_456_789))]
+    #[case("1.0000000000000000000000000001h", TimeDelta::hours(1))]
     #[case("3600", TimeDelta::hours(1))]
     #[case(" 250ms ", TimeDelta::milliseconds(250))]
     #[case("+1s", TimeDelta::seconds(1))]
@@ -108,13 +127,21 @@ mod tests {
 
     #[rstest]
     #[case("9999999999h")]
+    #[case("-9999999999h")]
     #[case("99999999999999999999999999")]
+    #[case("99999999999999999999999999999999999999999999999")]
+    #[case("-99999999999999999999999999999999999999999999999")]
     #[case("99999999999999999999999999999999999999999999999h")]
+    #[case("1h99999999999999999999999999999999999999999999999.5ms")]
+    #[case("9223372037s")]
     fn overflow_is_refused(#[case] text: &str) {
-        assert!(
-            matches!(parse(text), Err(LifetimeError::Overflow(_) | LifetimeError::Malformed(_))),
-            "{text}"
-        );
+        assert_eq!(parse(text), Err(LifetimeError::Overflow(text.to_owned())));
+    }
+
+    #[test]
+    fn the_longest_lifetime_is_what_64_bits_of_nanoseconds_hold() {
+        assert_eq!(parse("9223372036854775807ns"), Ok(TimeDelta::nanoseconds(i64::MAX)));
+        assert_eq!(parse("9223372036"), Ok(TimeDelta::seconds(9_223_372_036)));
     }
 
     #[rstest]

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tally_events::{
-    CodeId, Event, LoginId, Personal, SessionId, StreamId, UserId,
+    CodeId, Event, Hidden, LoginId, Personal, Recorded, SessionId, StreamId, UserId,
     login::{LoginCodeIssued, LoginCodeRefused, LoginCodeVerified, RefusalReason},
     seal::Key,
     session::SessionMethod,
@@ -50,8 +50,8 @@ pub struct Login {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveCode {
     pub id: CodeId,
-    pub salt: String,
-    pub mac: String,
+    pub salt: Hidden,
+    pub mac: Hidden,
     pub expires_at: DateTime<Utc>,
     pub attempts: u32,
 }
@@ -59,8 +59,9 @@ pub struct LiveCode {
 impl Login {
     pub const INITIAL: Self = Self { live: None, issued: Vec::new(), guessed: Vec::new() };
 
-    pub fn evolve(&mut self, event: &Event, at: DateTime<Utc>) {
-        match event {
+    pub fn evolve(&mut self, recorded: &Recorded) {
+        let at = recorded.recorded_at;
+        match &recorded.event {
             Event::LoginCodeIssued(e) => {
                 self.live = Some(LiveCode {
                     id: e.code_id,
@@ -157,8 +158,8 @@ impl Digits {
 
     /// What is stored of a code: an HMAC-SHA-256 over code id, salt and digits, in hex.
     #[must_use]
-    pub fn mac(&self, key: &Key, code: CodeId, salt: &str) -> String {
-        hex::encode(key.mac(&[code.0.as_bytes(), salt.as_bytes(), self.0.as_bytes()]))
+    pub fn mac(&self, key: &Key, code: CodeId, salt: &str) -> Hidden {
+        Hidden::new(hex::encode(key.mac(&[code.0.as_bytes(), salt.as_bytes(), self.0.as_bytes()])))
     }
 
     /// Whether both are the same, in a time that tells nothing.
@@ -175,8 +176,8 @@ pub struct IssueCode {
     /// The account of the address, if it has one.
     pub user: Option<UserId>,
     pub email: EmailAddress,
-    pub salt: String,
-    pub mac: String,
+    pub salt: Hidden,
+    pub mac: Hidden,
     pub origin: Origin,
 }
 
@@ -194,7 +195,7 @@ impl IssueCode {
     ) -> Self {
         let code = CodeId::new();
         let mac = digits.mac(key, code, &salt);
-        Self { login, code, user, email, salt, mac, origin }
+        Self { login, code, user, email, salt: Hidden::new(salt), mac, origin }
     }
 }
 

@@ -74,7 +74,7 @@ pub trait Act {
 ///
 /// Only [`authorize`] makes one, and the store and the queries take nothing else, so code that
 /// skips policy does not compile.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Authorized<T> {
     principal: Principal,
     inner: T,

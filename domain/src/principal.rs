@@ -1,4 +1,4 @@
-//! Who is asking: a typed value that only the guard makes.
+//! Who is asking: a typed value, made by the guard and by the command line's operator commands.
 
 use chrono::{DateTime, Utc};
 use tally_events::{Actor, CredentialId, SessionId, TokenId, UserId};
@@ -68,6 +68,12 @@ impl Principal {
             Self::Anonymous | Self::Operator => None,
             Self::Person { credential, .. } => Some(credential.id()),
         }
+    }
+
+    /// Whether this is that person, by that credential.
+    #[must_use]
+    pub fn shows(&self, user: UserId, credential: CredentialId) -> bool {
+        self.user() == Some(user) && self.credential() == Some(credential)
     }
 }
 

@@ -29,7 +29,10 @@ pub enum ProfileError {
     NameMissing,
     #[error("name is longer than {NAME_CHARACTERS_MAX} characters")]
     NameTooLong,
-    #[error("avatar_url must be an http or https URL of at most {URL_CHARACTERS_MAX} characters")]
+    #[error(
+        "avatar_url must be an http or https URL, or a path that begins with a single /, of at most \
+         {URL_CHARACTERS_MAX} characters"
+    )]
     AvatarUrl,
     #[error("language must be one of en, zh-Hans, ko, ja")]
     Language,
@@ -59,8 +62,11 @@ impl ProfileChange {
             }
         }
         if let Some(url) = self.avatar_url.as_deref().filter(|url| !url.is_empty()) {
-            let web = url.starts_with("https://") || url.starts_with("http://") || url.starts_with('/');
-            if !web || characters(url) > URL_CHARACTERS_MAX || url.chars().any(char::is_control) {
+            let web = url.starts_with("https://") || url.starts_with("http://");
+            if !(web || is_path(url))
+                || characters(url) > URL_CHARACTERS_MAX
+                || url.chars().any(char::is_control)
+            {
                 return Err(ProfileError::AvatarUrl);
             }
         }
@@ -83,6 +89,12 @@ impl ProfileChange {
     }
 }
 
+/// Whether a browser takes this for a path on the same host. What begins with `//` or `/\` names
+/// another one (WHATWG URL, "relative slash state").
+fn is_path(url: &str) -> bool {
+    url.strip_prefix('/').is_some_and(|rest| !rest.starts_with(['/', '\\']))
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -103,6 +115,10 @@ mod tests {
     #[rstest]
     #[case("name", " Ada ")]
     #[case("avatar_url", "https://example.org/ada.png")]
+    #[case("avatar_url", "http://example.org/ada.png")]
+    #[case("avatar_url", "/uploads/ada.png")]
+    #[case("avatar_url", "/uploads//ada.png")]
+    #[case("avatar_url", "/")]
     #[case("avatar_url", "")]
     #[case("language", "zh-Hans")]
     #[case("timezone", "Europe/Berlin")]
@@ -116,6 +132,11 @@ mod tests {
     #[case("name", "  ", ProfileError::NameMissing)]
     #[case("name", &"n".repeat(201), ProfileError::NameTooLong)]
     #[case("avatar_url", "javascript:alert(1)", ProfileError::AvatarUrl)]
+    #[case("avatar_url", "//example.org/ada.png", ProfileError::AvatarUrl)]
+    #[case("avatar_url", "/\\example.org/ada.png", ProfileError::AvatarUrl)]
+    #[case("avatar_url", "ada.png", ProfileError::AvatarUrl)]
+    #[case("avatar_url", "/a\tb", ProfileError::AvatarUrl)]
+    #[case("avatar_url", &format!("/{}", "a".repeat(2000)), ProfileError::AvatarUrl)]
     #[case("language", "de", ProfileError::Language)]
     #[case("timezone", "Mars/Olympus", ProfileError::Timezone)]
     #[case("description", &"d".repeat(2001), ProfileError::DescriptionTooLong)]

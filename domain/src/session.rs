@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tally_events::{
-    CredentialId, Event, Personal, SessionId, StreamId, UserId,
+    CredentialId, Event, Personal, Position, Recorded, SessionId, StreamId, UserId,
     session::{SessionEndReason, SessionEnded, SessionMethod, SessionStarted},
 };
 
@@ -23,16 +23,25 @@ pub struct Session {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
     pub user: UserId,
+    /// How the person proved who they are.
+    pub method: SessionMethod,
+    /// Of the event that started it.
+    pub position: Position,
     pub expires_at: DateTime<Utc>,
 }
 
 impl Session {
     pub const INITIAL: Self = Self { started: None, ended: false };
 
-    pub fn evolve(&mut self, event: &Event) {
-        match event {
+    pub fn evolve(&mut self, recorded: &Recorded) {
+        match &recorded.event {
             Event::SessionStarted(e) => {
-                self.started = Some(Started { user: e.user_id, expires_at: e.expires_at });
+                self.started = Some(Started {
+                    user: e.user_id,
+                    method: e.method,
+                    position: recorded.position,
+                    expires_at: e.expires_at,
+                });
             }
             Event::SessionEnded(_) => self.ended = true,
             Event::UserRegistered(_)
@@ -48,10 +57,12 @@ impl Session {
         }
     }
 
-    /// Whether it lets somebody in at this moment.
+    /// The session, if it has neither ended nor expired at this moment.
+    ///
+    /// Whether it lets somebody in is for [`World::good`] to say: that is the account's matter too.
     #[must_use]
-    pub fn is_live(&self, now: DateTime<Utc>) -> bool {
-        !self.ended && self.started.as_ref().is_some_and(|started| now < started.expires_at)
+    pub fn live(&self, now: DateTime<Utc>) -> Option<&Started> {
+        self.started.as_ref().filter(|started| !self.ended && now < started.expires_at)
     }
 }
 
@@ -96,14 +107,20 @@ pub(crate) fn started(
 pub enum SessionRefusal {
     #[error("a session is required")]
     NotASession,
+    /// The command line's session was made by another one: it makes none in turn.
+    #[error("a session from a login is required")]
+    NotFromALogin,
     /// It ended between the guard's look and the decision.
     #[error("the session is no longer live")]
     Ended,
 }
 
-/// A session makes another one for the command line.
+/// A session from a login makes another one for the command line.
+///
+/// One generation only: else a leaked session of the command line could renew itself for ever.
 #[derive(Clone, Debug)]
 pub struct StartCommandLineSession {
+    pub user: UserId,
     pub parent: SessionId,
     pub session: SessionId,
     pub lifetime: TimeDelta,
@@ -120,25 +137,31 @@ impl Command for StartCommandLineSession {
     type Refusal = SessionRefusal;
 
     fn reads(&self) -> Vec<StreamId> {
-        vec![self.parent.into(), self.session.into()]
+        vec![self.user.into(), self.parent.into(), self.session.into()]
     }
 
     fn decide(&self, world: &World, context: &Context) -> Result<Decision<DateTime<Utc>>, SessionRefusal> {
-        let Principal::Person { user, credential: PersonCredential::Session { id, .. } } = context.principal
-        else {
+        let Principal::Person { credential: PersonCredential::Session { .. }, .. } = context.principal else {
             return Err(SessionRefusal::NotASession);
         };
-        if id != self.parent || !world.session(self.parent).is_live(context.now) {
+        let parent = CredentialId::Session(self.parent);
+        if !context.principal.shows(self.user, parent) {
             return Err(SessionRefusal::Ended);
         }
+        match world.good_session(self.user, self.parent, context.now).ok_or(SessionRefusal::Ended)?.method {
+            SessionMethod::EmailCode => {}
+            SessionMethod::CommandLine => return Err(SessionRefusal::NotFromALogin),
+        }
         let expires_at = context.now + self.lifetime;
-        let minted_by = Some(CredentialId::Session(self.parent));
-        let event = started(user, SessionMethod::CommandLine, minted_by, expires_at, &self.origin);
+        let event = started(self.user, SessionMethod::CommandLine, Some(parent), expires_at, &self.origin);
         Ok(Decision::of(expires_at, [(self.session.into(), event.into())]))
     }
 }
 
 /// The person logs out.
+///
+/// Unlike what makes something new, this does not ask whether the credential shown is still good:
+/// to revoke is always safe, also for one that ended a moment ago.
 #[derive(Clone, Copy, Debug)]
 pub struct EndSession {
     pub session: SessionId,

@@ -4,8 +4,10 @@ use std::fmt::Debug;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tally_events::{
-    Actor, CodeId, CommandId, Event, LoginId, Position, Recorded, SessionId, StreamId, TokenId, UserId,
-    Version,
+    Actor, CodeId, CommandId, CredentialId, Event, Hidden, LoginId, Personal, Position, Recorded, SessionId,
+    StreamId, TokenId, UserId, Version,
+    token::{TokenKind, TokenMinted},
+    user::{UserRegistered, UserReinstated, UserSuspended},
 };
 use uuid::Uuid;
 
@@ -64,6 +66,68 @@ impl Fact {
     pub(crate) fn at(self, time: TimeDelta) -> Self {
         Self(self.0, self.1, time)
     }
+
+    /// As the log holds it.
+    pub(crate) fn recorded(self, position: i64) -> Recorded {
+        let Self(stream, event, time) = self;
+        Recorded {
+            position: Position(position),
+            stream,
+            version: Version(position),
+            event,
+            workspace: None,
+            actor: Actor::ANONYMOUS,
+            credential_id: None,
+            request_id: None,
+            causation: CommandId(Uuid::nil()),
+            recorded_at: after(time),
+        }
+    }
+}
+
+/// The log of these facts, in their order.
+pub(crate) fn log(history: impl IntoIterator<Item = Fact>) -> Vec<Recorded> {
+    (1..).zip(history).map(|(position, fact)| fact.recorded(position)).collect()
+}
+
+/// Ada has an account.
+pub(crate) fn registered() -> Fact {
+    let (email, name) = (Personal::clear("ada@example.org"), Personal::clear("ada"));
+    fact(ADA, UserRegistered { email, name })
+}
+
+/// Eve has one too.
+pub(crate) fn eve_registered() -> Fact {
+    let (email, name) = (Personal::clear("eve@example.org"), Personal::clear("eve"));
+    fact(EVE, UserRegistered { email, name })
+}
+
+/// The event of a token of Ada's that expires so many days after the story began.
+pub(crate) fn minted_event(minted_by: CredentialId, expires: Option<i64>) -> TokenMinted {
+    TokenMinted {
+        kind: TokenKind::PersonalAccessToken,
+        user_id: ADA,
+        name: Personal::clear("laptop"),
+        hash: Hidden::new("0ff1ce00".repeat(8)),
+        prefix: "mul_01234567".to_owned(),
+        minted_by,
+        expires_at: expires.map(|count| after(TimeDelta::days(count))),
+    }
+}
+
+/// Token `number` was minted by session 1 of Ada's.
+pub(crate) fn minted(number: u32, expires: Option<i64>) -> Fact {
+    fact(token(number), minted_event(CredentialId::Session(session(1)), expires))
+}
+
+/// Ada's account was closed.
+pub(crate) fn suspended() -> Fact {
+    fact(ADA, UserSuspended {})
+}
+
+/// Ada's account was opened again.
+pub(crate) fn reinstated() -> Fact {
+    fact(ADA, UserReinstated {})
 }
 
 /// What has happened, who asks, and when.
@@ -90,32 +154,14 @@ impl Given {
     /// Decides as the store does: on the streams the command says it reads, and on no other.
     pub(crate) fn when<C: Command>(&self, command: &C) -> Then<C> {
         let reads = command.reads();
-        let history: Vec<Recorded> = (1..)
-            .zip(self.history.iter().filter(|fact| reads.contains(&fact.0)))
-            .map(|(position, Fact(stream, event, time))| recorded(position, *stream, event.clone(), *time))
-            .collect();
+        let world = World::given(&reads, &log(self.history.clone()));
         let context = Context { now: after(self.time), principal: self.principal };
-        let decided = command.decide(&World::given(&history), &context);
+        let decided = command.decide(&world, &context);
         for (stream, event) in decided.iter().flat_map(|decision| &decision.events) {
             assert!(reads.contains(stream), "{} goes to a stream that was not read", event.name());
             assert_eq!(event.name().split('.').next(), Some(stream.kind().as_str()), "a stream of its kind");
         }
         Then(decided)
-    }
-}
-
-fn recorded(position: i64, stream: StreamId, event: Event, time: TimeDelta) -> Recorded {
-    Recorded {
-        position: Position(position),
-        stream,
-        version: Version(position),
-        event,
-        workspace: None,
-        actor: Actor::ANONYMOUS,
-        credential_id: None,
-        request_id: None,
-        causation: CommandId(Uuid::nil()),
-        recorded_at: after(time),
     }
 }
 

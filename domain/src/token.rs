@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tally_events::{
-    CredentialId, Event, Personal, StreamId, TokenId, UserId,
+    CredentialId, Event, Hidden, Personal, Position, Recorded, StreamId, TokenId, UserId,
     token::{RevocationReason, TokenKind, TokenMinted, TokenRenewed, TokenRevoked},
 };
 
@@ -13,6 +13,7 @@ use crate::{
     credential::{CredentialHash, Plaintext},
     policy::{Act, Action},
     principal::{PersonCredential, Principal},
+    standing::stream_of,
     world::{Command, Context, Decision, World},
 };
 
@@ -35,6 +36,8 @@ pub struct Token {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Minted {
     pub user: UserId,
+    /// Of the event that minted it.
+    pub position: Position,
     pub minted_by: CredentialId,
     pub expires_at: Option<DateTime<Utc>>,
 }
@@ -42,11 +45,15 @@ pub struct Minted {
 impl Token {
     pub const INITIAL: Self = Self { minted: None, revoked: false };
 
-    pub fn evolve(&mut self, event: &Event) {
-        match event {
+    pub fn evolve(&mut self, recorded: &Recorded) {
+        match &recorded.event {
             Event::TokenMinted(e) => {
-                self.minted =
-                    Some(Minted { user: e.user_id, minted_by: e.minted_by, expires_at: e.expires_at });
+                self.minted = Some(Minted {
+                    user: e.user_id,
+                    position: recorded.position,
+                    minted_by: e.minted_by,
+                    expires_at: e.expires_at,
+                });
             }
             Event::TokenRenewed(e) => {
                 if let Some(minted) = &mut self.minted {
@@ -66,7 +73,9 @@ impl Token {
         }
     }
 
-    /// The token, if it lets somebody in at this moment.
+    /// The token, if it is neither revoked nor expired at this moment.
+    ///
+    /// Whether it lets somebody in is for [`World::good`] to say: that is the account's matter too.
     #[must_use]
     pub fn live(&self, now: DateTime<Utc>) -> Option<&Minted> {
         self.minted
@@ -170,28 +179,28 @@ impl Command for MintToken {
     }
 
     fn decide(&self, world: &World, context: &Context) -> Result<Decision<Self::Outcome>, TokenRefusal> {
-        let Principal::Person { user, credential } = context.principal else {
+        let Principal::Person { .. } = context.principal else {
             return Err(TokenRefusal::NotAPerson);
         };
-        if user != self.user || credential.id() != self.minted_by || world.user(user).suspended {
+        if !context.principal.shows(self.user, self.minted_by) {
             return Err(TokenRefusal::CredentialEnded);
         }
-        // What mints must be live at the moment of minting, or a revocation of the whole line
+        // What mints must be good at the moment of minting, or a revocation of the whole line
         // could be overtaken by a token it never saw. A token never outlives the one above it.
         let ceiling = match self.minted_by {
-            CredentialId::Session(id) if world.session(id).is_live(context.now) => None,
+            CredentialId::Session(id) => world.good_session(self.user, id, context.now).map(|_| None),
             CredentialId::Token(id) => {
-                world.token(id).live(context.now).ok_or(TokenRefusal::CredentialEnded)?.expires_at
+                world.good_token(self.user, id, context.now).map(|minted| minted.expires_at)
             }
-            CredentialId::Session(_) => return Err(TokenRefusal::CredentialEnded),
         };
+        let ceiling = ceiling.ok_or(TokenRefusal::CredentialEnded)?;
         let wanted = self.request.lifetime.map(|lifetime| context.now + lifetime);
         let expires_at = earlier(wanted, ceiling);
         let event = TokenMinted {
             kind: TokenKind::PersonalAccessToken,
-            user_id: user,
+            user_id: self.user,
             name: Personal::clear(self.request.name.as_str()),
-            hash: self.hash.to_hex(),
+            hash: Hidden::new(self.hash.to_hex()),
             prefix: self.prefix.clone(),
             minted_by: self.minted_by,
             expires_at,
@@ -203,6 +212,7 @@ impl Command for MintToken {
 /// A personal access token extends itself.
 #[derive(Clone, Copy, Debug)]
 pub struct RenewToken {
+    pub user: UserId,
     pub token: TokenId,
     /// The token above it in its line, as a projection knows it.
     pub parent: Option<TokenId>,
@@ -224,19 +234,21 @@ impl Command for RenewToken {
     type Refusal = TokenRefusal;
 
     fn reads(&self) -> Vec<StreamId> {
-        [Some(self.token), self.parent].into_iter().flatten().map(StreamId::from).collect()
+        let tokens = [Some(self.token), self.parent].into_iter().flatten();
+        tokens.map(StreamId::from).chain([self.user.into()]).collect()
     }
 
     fn decide(&self, world: &World, context: &Context) -> Result<Decision<Renewal>, TokenRefusal> {
-        let Principal::Person { user, credential: PersonCredential::PersonalAccessToken { id, .. } } =
+        let Principal::Person { credential: PersonCredential::PersonalAccessToken { .. }, .. } =
             context.principal
         else {
             return Err(TokenRefusal::NotRenewable);
         };
-        let minted = world.token(self.token).live(context.now).ok_or(TokenRefusal::CredentialEnded)?;
-        if id != self.token || minted.user != user {
+        if !context.principal.shows(self.user, CredentialId::Token(self.token)) {
             return Err(TokenRefusal::CredentialEnded);
         }
+        let good = |token| world.good_token(self.user, token, context.now);
+        let minted = good(self.token).ok_or(TokenRefusal::CredentialEnded)?;
         let parent = match minted.minted_by {
             CredentialId::Token(parent) => Some(parent),
             CredentialId::Session(_) => None,
@@ -249,20 +261,23 @@ impl Command for RenewToken {
             return Ok(Decision::unchanged(unchanged));
         };
         // A token whose parent is gone lives out its days and no more.
-        let ceiling = match parent.map(|parent| world.token(parent).live(context.now)) {
+        let ceiling = match parent.map(good) {
             None => None,
             Some(None) => return Ok(Decision::unchanged(unchanged)),
             Some(Some(parent)) => parent.expires_at,
         };
         let expires_at = earlier(Some(context.now + RENEWAL), ceiling).filter(|renewed| *renewed > expiry);
         let Some(expires_at) = expires_at else { return Ok(Decision::unchanged(unchanged)) };
-        let event = TokenRenewed { user_id: user, expires_at };
+        let event = TokenRenewed { user_id: self.user, expires_at };
         let renewal = Renewal { expires_at: Some(expires_at), renewed: true };
         Ok(Decision::of(renewal, [(self.token.into(), event.into())]))
     }
 }
 
 /// The owner revokes tokens: one, or one and its line.
+///
+/// Unlike what makes something new, this does not ask whether the credential shown is still good:
+/// to revoke is always safe, also for one that ended a moment ago.
 #[derive(Clone, Debug)]
 pub struct RevokeTokens {
     /// The token that was named.
@@ -312,15 +327,6 @@ impl RevokeTokens {
     fn each(&self) -> impl Iterator<Item = TokenId> {
         let mut seen = HashSet::new();
         std::iter::once(self.root).chain(self.line.iter().copied()).filter(move |id| seen.insert(*id))
-    }
-}
-
-/// The stream a credential's history is in.
-#[must_use]
-pub const fn stream_of(credential: CredentialId) -> StreamId {
-    match credential {
-        CredentialId::Session(id) => StreamId::Session(id),
-        CredentialId::Token(id) => StreamId::Token(id),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 use tally_events::{
-    Event, Personal, StreamId, UserId,
+    CredentialId, Event, Personal, Position, Recorded, StreamId, UserId,
     user::{UserProfileChanged, UserReinstated, UserSuspended},
 };
 
 use crate::{
     policy::{Act, Action},
     profile::ProfileChange,
+    standing::stream_of,
     world::{Command, Context, Decision, World},
 };
 
@@ -17,16 +18,24 @@ use crate::{
 pub struct User {
     pub registered: bool,
     pub suspended: bool,
+    /// Where it was last suspended or reinstated: credentials from up to there are dead for ever.
+    pub credentials_after: Position,
 }
 
 impl User {
-    pub const INITIAL: Self = Self { registered: false, suspended: false };
+    pub const INITIAL: Self = Self { registered: false, suspended: false, credentials_after: Position::ZERO };
 
-    pub fn evolve(&mut self, event: &Event) {
-        match event {
+    pub fn evolve(&mut self, recorded: &Recorded) {
+        match &recorded.event {
             Event::UserRegistered(_) => self.registered = true,
-            Event::UserSuspended(_) => self.suspended = true,
-            Event::UserReinstated(_) => self.suspended = false,
+            Event::UserSuspended(_) => {
+                self.suspended = true;
+                self.credentials_after = recorded.position;
+            }
+            Event::UserReinstated(_) => {
+                self.suspended = false;
+                self.credentials_after = recorded.position;
+            }
             Event::UserProfileChanged(_)
             | Event::LoginCodeIssued(_)
             | Event::LoginCodeRefused(_)
@@ -51,6 +60,8 @@ pub enum UserRefusal {
 #[derive(Clone, Debug)]
 pub struct ChangeProfile {
     pub user: UserId,
+    /// The credential they do it with.
+    pub credential: CredentialId,
     pub change: ProfileChange,
 }
 
@@ -63,11 +74,14 @@ impl Command for ChangeProfile {
     type Refusal = UserRefusal;
 
     fn reads(&self) -> Vec<StreamId> {
-        vec![self.user.into()]
+        vec![self.user.into(), stream_of(self.credential)]
     }
 
+    /// A credential that ended between the guard's look and the decision speaks for nobody.
     fn decide(&self, world: &World, context: &Context) -> Result<Decision<()>, UserRefusal> {
-        if !world.user(self.user).registered || context.principal.user() != Some(self.user) {
+        if !context.principal.shows(self.user, self.credential)
+            || !world.good(self.user, self.credential, context.now)
+        {
             return Err(UserRefusal::Unknown);
         }
         let personal = |field: &Option<String>| field.as_deref().map(Personal::clear);

@@ -82,10 +82,10 @@ impl State {
     /// Folds one event. It cannot fail: it believes history.
     pub fn evolve(&mut self, recorded: &Recorded) {
         match self {
-            Self::User(state) => state.evolve(&recorded.event),
-            Self::Login(state) => state.evolve(&recorded.event, recorded.recorded_at),
-            Self::Session(state) => state.evolve(&recorded.event),
-            Self::Token(state) => state.evolve(&recorded.event),
+            Self::User(state) => state.evolve(recorded),
+            Self::Login(state) => state.evolve(recorded),
+            Self::Session(state) => state.evolve(recorded),
+            Self::Token(state) => state.evolve(recorded),
         }
     }
 }
@@ -106,30 +106,40 @@ impl World {
         self.streams.iter().map(|(stream, (version, _))| (*stream, *version))
     }
 
-    /// A world told as a story: for given/when/then tests.
+    /// A world told as a story, for given/when/then tests: the streams that are read, and no other.
     #[must_use]
-    pub fn given(history: &[Recorded]) -> Self {
+    pub fn given(reads: &[StreamId], history: &[Recorded]) -> Self {
         let mut world = Self::default();
+        for stream in reads {
+            world.insert(*stream, Version::ZERO, State::initial(*stream));
+        }
         for recorded in history {
-            let (version, state) = world
-                .streams
-                .entry(recorded.stream)
-                .or_insert_with(|| (Version::ZERO, State::initial(recorded.stream)));
-            *version = version.next();
-            state.evolve(recorded);
+            if let Some((version, state)) = world.streams.get_mut(&recorded.stream) {
+                *version = version.next();
+                state.evolve(recorded);
+            }
         }
         world
     }
 }
 
-// A stream that was not read looks as if nothing had happened in it. A decision that rests on such
-// an error is caught at the commit, which expects version 0 of every stream it appends to unread.
+// To look at a stream that `reads` forgot is a bug: nothing would notice the stream moving before
+// the commit. Tests fail at it. In a release the stream looks as if nothing had happened in it: there
+// is no account, session or token to let anybody in, and a commit that appends to it expects version
+// 0 of it and fails.
 macro_rules! typed_reads {
     ($($name:ident: $id:ident => $state:ident;)*) => {
         impl World {
-            $(#[must_use]
+            $(/// The state of a stream that the command reads.
+            ///
+            /// # Panics
+            /// In debug builds, when the command's `reads` does not name the stream.
+            #[must_use]
             pub fn $name(&self, id: $id) -> &$state {
-                match self.streams.get(&StreamId::$state(id)) {
+                let stream = StreamId::$state(id);
+                let read = self.streams.get(&stream);
+                debug_assert!(read.is_some(), "{stream} was not read");
+                match read {
                     Some((_, State::$state(state))) => state,
                     _ => const { &$state::INITIAL },
                 }
@@ -142,4 +152,28 @@ typed_reads! {
     login: LoginId => Login;
     session: SessionId => Session;
     token: TokenId => Token;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{ADA, EVE};
+
+    #[test]
+    fn a_stream_that_was_read_and_is_empty_is_in_its_initial_state() {
+        assert_eq!(World::given(&[ADA.into()], &[]).user(ADA), &User::INITIAL);
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "was not read")]
+    fn a_forgotten_read_is_noticed() {
+        let _ = World::given(&[ADA.into()], &[]).user(EVE);
+    }
+
+    #[test]
+    #[cfg(not(debug_assertions))]
+    fn in_a_release_a_forgotten_read_lets_nobody_in() {
+        assert_eq!(World::given(&[ADA.into()], &[]).user(EVE), &User::INITIAL);
+    }
 }

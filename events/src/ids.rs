@@ -14,6 +14,9 @@ macro_rules! ids {
 
         impl $name {
             /// A new identifier, ordered by time (UUID version 7, RFC 9562 section 5.7).
+            ///
+            /// Not pure: it reads the clock and draws dice, so it is for the edge, where commands
+            /// and requests are made. Deciders and folds get their ids as values.
             #[must_use]
             #[expect(clippy::new_without_default, reason = "a default id would hide that each is fresh")]
             pub fn new() -> Self {

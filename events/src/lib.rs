@@ -1,10 +1,12 @@
 //! Facts: what happened, how it is stored, and how personal data inside it is sealed.
 //!
-//! Everything here is pure. A fact is a value, its stored form is a function of it, and nothing
-//! in this crate reads a clock, draws a random number or waits.
+//! A fact is a value, its stored form is a function of it, and nothing here waits. There is one
+//! exception to purity: `new()` of an [id](ids) reads the clock and draws dice. The constructors of
+//! commands call it, at the edge and before any decision; deciders and folds never do.
 
 pub mod actor;
 mod event;
+pub mod hidden;
 pub mod ids;
 pub mod leaf;
 pub mod login;
@@ -20,6 +22,7 @@ pub mod user;
 
 pub use actor::{Actor, ActorKind, CredentialId};
 pub use event::{DecodeError, Event};
+pub use hidden::Hidden;
 pub use ids::{
     CodeId, CommandId, LoginId, RequestId, SessionId, StreamId, StreamKind, TokenId, UserId, WorkspaceId,
 };

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    hidden::Hidden,
     ids::{CodeId, SessionId, UserId},
     personal::Personal,
 };
@@ -15,9 +16,9 @@ pub struct LoginCodeIssued {
     /// The account of the address at that moment, if there was one.
     pub user_id: Option<UserId>,
     /// Hex of 16 random bytes.
-    pub salt: String,
+    pub salt: Hidden,
     /// Hex of the HMAC-SHA-256 of salt and code under the server's login-code key.
-    pub mac: String,
+    pub mac: Hidden,
     pub expires_at: DateTime<Utc>,
     pub email: Personal,
     pub address: Option<Personal>,

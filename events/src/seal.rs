@@ -7,6 +7,9 @@
 //! The nonce is derived from what is authenticated. A place in the log is sealed at most once per
 //! key, and should a retry seal a second text at the same place, GCM-SIV reveals at most whether
 //! the two texts were equal. So sealing needs no dice, and history seals the same way twice.
+//!
+//! A ciphertext is as long as its plaintext, so each text is padded first: its length shows in steps
+//! of 32 bytes only, and a field that was cleared looks like any other short one.
 
 use std::{fmt, str::FromStr};
 
@@ -31,6 +34,10 @@ use crate::{
 /// Bytes in every key of the hierarchy.
 pub const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
+/// A padded text is a multiple of this many bytes.
+const PADDING_BYTES: usize = 32;
+/// Ends the text within its padding; zeros follow (ISO/IEC 7816-4).
+const PADDING_MARK: u8 = 0x80;
 
 /// A 256 bit key. It wipes itself, and formats as nothing.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -48,6 +55,9 @@ impl Key {
     }
 
     /// An independent key for `purpose` (HKDF-SHA-256, RFC 5869, expand only with the purpose as info).
+    ///
+    /// # Panics
+    /// Never: 32 bytes are within what HKDF expands to.
     #[must_use]
     pub fn derive(&self, purpose: &str) -> Self {
         let mut derived = [0; KEY_BYTES];
@@ -58,6 +68,9 @@ impl Key {
     }
 
     /// HMAC-SHA-256 over length-prefixed parts, so that no two part lists share a message.
+    ///
+    /// # Panics
+    /// Never: HMAC takes a key of any length.
     #[must_use]
     pub fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut mac =
@@ -155,16 +168,17 @@ pub struct Place {
 }
 
 impl Place {
+    /// Frozen: whatever was sealed opens only under this very text.
     fn associated_data(&self) -> Vec<u8> {
         format!("{}/{}/{}/{}/{}", self.stream, self.version, self.event, self.field, self.subject)
             .into_bytes()
     }
 
-    /// Encrypts a field for this place.
+    /// Encrypts a field for this place, its length hidden up to steps of 32 bytes.
     #[must_use]
     pub fn seal(&self, key: &Key, text: &str) -> Sealed {
         Sealed {
-            ciphertext: Ciphertext(encrypt(key, &self.associated_data(), text.as_bytes())),
+            ciphertext: Ciphertext(encrypt(key, &self.associated_data(), &pad(text))),
             place: self.clone(),
         }
     }
@@ -192,8 +206,9 @@ impl Sealed {
     /// # Errors
     /// [`SealError::Broken`] when the key is another, or the ciphertext was altered or moved.
     pub fn open(&self, key: &Key) -> Result<Zeroizing<String>, SealError> {
-        let bytes = decrypt(key, &self.place.associated_data(), &self.ciphertext.0)?;
-        String::from_utf8(bytes).map(Zeroizing::new).map_err(|_| SealError::Broken)
+        let padded = Zeroizing::new(decrypt(key, &self.place.associated_data(), &self.ciphertext.0)?);
+        let text = unpad(&padded).ok_or(SealError::Broken)?;
+        Ok(Zeroizing::new(text.to_owned()))
     }
 }
 
@@ -225,6 +240,20 @@ impl FromStr for Sealed {
             ciphertext: Ciphertext(URL_SAFE_NO_PAD.decode(ciphertext).map_err(|_| SealError::Malformed)?),
         })
     }
+}
+
+fn pad(text: &str) -> Zeroizing<Vec<u8>> {
+    let length = (text.len() + 1).next_multiple_of(PADDING_BYTES);
+    let mut padded = Zeroizing::new(Vec::with_capacity(length));
+    padded.extend_from_slice(text.as_bytes());
+    padded.push(PADDING_MARK);
+    padded.resize(length, 0);
+    padded
+}
+
+fn unpad(padded: &[u8]) -> Option<&str> {
+    let mark = padded.iter().rposition(|byte| *byte != 0).filter(|mark| padded[*mark] == PADDING_MARK)?;
+    std::str::from_utf8(&padded[..mark]).ok()
 }
 
 fn nonce(associated_data: &[u8]) -> Nonce {
@@ -270,6 +299,42 @@ mod tests {
     }
 
     #[test]
+    fn any_text_comes_back_as_it_was() {
+        let long = "ü".repeat(1000);
+        for text in ["", "\0", "a\0\0", "\u{80}", "\u{80}\0", &"x".repeat(31), &"x".repeat(32), &long] {
+            assert_eq!(place().seal(&KEY, text).open(&KEY).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn the_length_of_a_text_shows_in_steps_of_32_bytes_only() {
+        const TAG_BYTES: usize = 16;
+        for (bytes, sealed_bytes) in [(0, 32), (1, 32), (31, 32), (32, 64), (63, 64), (64, 96)] {
+            let sealed = place().seal(&KEY, &"x".repeat(bytes));
+            assert_eq!(sealed.ciphertext.0.len(), sealed_bytes + TAG_BYTES, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn what_was_sealed_without_padding_does_not_open() {
+        for plaintext in [&b""[..], b"laptop", b"\0\0", b"\xff\x80\0"] {
+            let ciphertext = Ciphertext(encrypt(&KEY, &place().associated_data(), plaintext));
+            let sealed = Sealed { place: place(), ciphertext };
+            assert_eq!(sealed.open(&KEY).unwrap_err(), SealError::Broken);
+        }
+    }
+
+    /// A renamed event or field, a reordered part: everything sealed before would stay shut.
+    #[test]
+    fn the_associated_data_is_frozen() {
+        let expected = "token:00000000-0000-0000-0000-000000000001/1/token.minted/name/\
+                        user:00000000-0000-0000-0000-000000000002";
+        assert_eq!(String::from_utf8(place().associated_data()).unwrap(), expected);
+        let of_a_code = Place { subject: Subject::Code(CodeId(Uuid::from_u128(3))), ..place() };
+        assert!(of_a_code.associated_data().ends_with(b"/code:00000000-0000-0000-0000-000000000003"));
+    }
+
+    #[test]
     fn another_key_opens_nothing() {
         let sealed = place().seal(&KEY, "laptop");
         assert_eq!(sealed.open(&Key::from_bytes([8; 32])).unwrap_err(), SealError::Broken);
@@ -286,9 +351,9 @@ mod tests {
             |p| p.subject = Subject::Code(CodeId(Uuid::from_u128(2))),
         ];
         for change in moves {
-            let mut moved = sealed.clone();
-            change(&mut moved.place);
-            assert_eq!(moved.open(&KEY).unwrap_err(), SealError::Broken);
+            let mut other = sealed.clone();
+            change(&mut other.place);
+            assert_eq!(other.open(&KEY).unwrap_err(), SealError::Broken);
         }
     }
 

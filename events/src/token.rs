@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     actor::CredentialId,
+    hidden::Hidden,
     ids::{TokenId, UserId},
     personal::Personal,
 };
@@ -32,7 +33,7 @@ pub struct TokenMinted {
     pub user_id: UserId,
     pub name: Personal,
     /// Hex SHA-256 of the whole token.
-    pub hash: String,
+    pub hash: Hidden,
     /// The first 12 characters, for display.
     pub prefix: String,
     pub minted_by: CredentialId,

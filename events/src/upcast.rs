@@ -2,6 +2,10 @@
 //!
 //! A changed payload is a new version: raise it in the table of `event.rs`, add the step here, and
 //! add a golden file of the new version beside the old ones, which stay for ever.
+//!
+//! A step may never rename an event that has sealed fields, nor a sealed field, nor move its text to
+//! another field. The seal's associated data names both (see [`crate::Place`]), so under another
+//! name nothing opens. A better word is a new field or event beside the old one.
 
 use std::ops::Range;
 

@@ -97,9 +97,9 @@ fn a_change_of_any_one_column_changes_the_hash() {
     for vector in vectors() {
         let row = Stored::from(vector.row);
         for (column, change) in changes {
-            let mut changed = row.clone();
-            change(&mut changed);
-            assert_ne!(changed.leaf_hash(), row.leaf_hash(), "{}: {column}", vector.what);
+            let mut other = row.clone();
+            change(&mut other);
+            assert_ne!(other.leaf_hash(), row.leaf_hash(), "{}: {column}", vector.what);
         }
     }
 }

@@ -52,11 +52,6 @@ impl Cache {
     }
 
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    #[must_use]
     pub fn get(&self, hash: &CredentialHash) -> Option<&Verdict> {
         self.entries.get(hash)
     }
@@ -98,10 +93,7 @@ impl Cache {
     /// Takes out everything.
     pub fn clear(&mut self) -> Contents {
         self.hand = 0;
-        Contents {
-            _entries: std::mem::take(&mut self.entries),
-            _holders: std::mem::take(&mut self.holders),
-        }
+        Contents { _entries: std::mem::take(&mut self.entries), _holders: std::mem::take(&mut self.holders) }
     }
 
     fn remove(&mut self, hash: &CredentialHash) {
@@ -169,3 +161,6 @@ impl Hasher for Leading {
     /// The length of the key, which is always the same.
     fn write_usize(&mut self, _: usize) {}
 }
+
+#[cfg(test)]
+mod tests;

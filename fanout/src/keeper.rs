@@ -11,7 +11,7 @@ use crate::{
     bus::{self, Bus, Heard},
     mono,
     outage::{Outage, TooLate},
-    protocol::{Applied, Renewed, RenewalAnswer, ReplicaId},
+    protocol::{Applied, RenewalAnswer, Renewed, ReplicaId},
     registry,
     replica::Inner,
 };
@@ -49,12 +49,12 @@ impl Drop for LastWord {
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A connection of its own, so that neither a full pool nor a slow neighbour delays a renewal.
-struct Line {
+struct Link {
     inner: Arc<Inner>,
     connection: Option<PgConnection>,
 }
 
-impl Line {
+impl Link {
     /// Runs `work` within `limit`. A connection on which anything went wrong is dropped, and with
     /// it whatever was still under way: it might belong to a history that is no longer ours.
     async fn with<T, E: Into<Failure>>(
@@ -62,12 +62,11 @@ impl Line {
         limit: Duration,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     ) -> Result<T, Failure> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let options = self.inner.store.pool().connect_options();
-                timeout(ANSWER_TIMEOUT, PgConnection::connect_with(&options)).await.map_err(|_| TooLate)??
-            }
+        let mut connection = if let Some(connection) = self.connection.take() {
+            connection
+        } else {
+            let options = self.inner.store.pool().connect_options();
+            timeout(ANSWER_TIMEOUT, PgConnection::connect_with(&options)).await.map_err(|_| TooLate)??
         };
         let done = timeout(limit, work(&mut connection)).await.map_err(|_| TooLate)?.map_err(Into::into)?;
         self.connection = Some(connection);
@@ -79,11 +78,11 @@ impl Line {
 pub(crate) async fn keep_lease(inner: Arc<Inner>) {
     let _last_word = LastWord(inner.clone(), "renews the lease");
     let outage = Outage::new("renewing the lease of this replica");
-    let mut line = Line { inner: inner.clone(), connection: None };
+    let mut link = Link { inner: inner.clone(), connection: None };
     let mut pause = RETRY_FIRST;
     while !inner.machine.read().is_closed() {
         let started = mono::now();
-        match keep_once(&inner, &mut line).await {
+        match keep_once(&inner, &mut link).await {
             Ok(Renewed::Leased | Renewed::Behind) => {
                 outage.worked();
                 pause = RETRY_FIRST;
@@ -91,7 +90,7 @@ pub(crate) async fn keep_lease(inner: Arc<Inner>) {
                 sleep(period.saturating_sub(mono::now().since(started))).await;
             }
             Ok(Renewed::Lost | Renewed::Ignored) => {
-                line.connection = None;
+                link.connection = None;
                 sleep(RETRY_FIRST).await;
             }
             Err(error) => {
@@ -103,15 +102,15 @@ pub(crate) async fn keep_lease(inner: Arc<Inner>) {
     }
 }
 
-async fn keep_once(inner: &Arc<Inner>, line: &mut Line) -> Result<Renewed, Failure> {
+async fn keep_once(inner: &Arc<Inner>, link: &mut Link) -> Result<Renewed, Failure> {
     if inner.machine.read().is_unregistered() {
-        register(inner, line).await?;
+        register(inner, link).await?;
     }
     // t0 is stamped before anything is sent, and not before the registration was known.
     let Some(sent) = inner.machine.read().renewal_sent(mono::now()) else { return Ok(Renewed::Ignored) };
     let began = mono::now();
     // An answer that comes later than a lease lasts brings none.
-    let renewal = line.with(inner.settings.lease, async |c| registry::renew(c, &sent).await).await?;
+    let renewal = link.with(inner.settings.lease, async |c| registry::renew(c, &sent).await).await?;
     let now = mono::now();
     let answer = renewal.map(|renewal| {
         inner.store.clock().observe(renewal.database_time, now.since(began));
@@ -125,7 +124,9 @@ async fn keep_once(inner: &Arc<Inner>, line: &mut Line) -> Result<Renewed, Failu
     });
     let renewed = inner.change(|machine| machine.renewal_answered(&sent, answer, now));
     match renewed {
-        Renewed::Lost => tracing::warn!(replica.id = %sent.replica, "the registration is void; registering anew"),
+        Renewed::Lost => {
+            tracing::warn!(replica.id = %sent.replica, "the registration is void; registering anew")
+        }
         Renewed::Behind => inner.catch_up.notify_one(),
         Renewed::Leased if sent.applied.is_none() => {
             // The cursor has begun: who listens must subscribe to what comes after it.
@@ -138,7 +139,7 @@ async fn keep_once(inner: &Arc<Inner>, line: &mut Line) -> Result<Renewed, Failu
 }
 
 /// R1. Each try has an id of its own: whether an unanswered one was committed is never known.
-async fn register(inner: &Arc<Inner>, line: &mut Line) -> Result<(), Failure> {
+async fn register(inner: &Arc<Inner>, link: &mut Link) -> Result<(), Failure> {
     let replica = ReplicaId(Uuid::new_v4());
     let former: Vec<Uuid> = {
         let mut rows = inner.rows.lock();
@@ -146,7 +147,7 @@ async fn register(inner: &Arc<Inner>, line: &mut Line) -> Result<(), Failure> {
         rows.push(replica.0);
         former
     };
-    line.with(ANSWER_TIMEOUT, async |c| registry::register(c, replica, &former).await).await?;
+    link.with(ANSWER_TIMEOUT, async |c| registry::register(c, replica, &former).await).await?;
     inner.rows.lock().retain(|row| !former.contains(row));
     inner.change(|machine| machine.registered(replica));
     Ok(())
@@ -156,14 +157,14 @@ async fn register(inner: &Arc<Inner>, line: &mut Line) -> Result<(), Failure> {
 pub(crate) async fn follow_log(inner: Arc<Inner>) {
     let _last_word = LastWord(inner.clone(), "follows the log");
     let outage = Outage::new("reading the log");
-    let mut line = Line { inner: inner.clone(), connection: None };
+    let mut link = Link { inner: inner.clone(), connection: None };
     let mut bus = Bus::subscribe(&inner.store, inner.machine.read().generation());
     while !inner.machine.read().is_closed() {
         let generation = inner.machine.read().generation();
         if bus.generation != generation {
             // What was on its way, and the connection, may be of the history that was left.
-            (bus, line.connection) = (Bus::subscribe(&inner.store, generation), None);
-            catch_up(&inner, &mut line, &outage).await;
+            (bus, link.connection) = (Bus::subscribe(&inner.store, generation), None);
+            catch_up(&inner, &mut link, &outage).await;
         }
         let heard = tokio::select! {
             heard = bus.hear() => Some(heard),
@@ -185,7 +186,7 @@ pub(crate) async fn follow_log(inner: Arc<Inner>) {
         match applied {
             Some(Applied::Yes) => bus.acknowledge(inner.machine.read().acknowledgement()),
             Some(Applied::Gap) => {
-                catch_up(&inner, &mut line, &outage).await;
+                catch_up(&inner, &mut link, &outage).await;
                 bus.acknowledge(inner.machine.read().acknowledgement());
             }
             Some(Applied::Duplicate | Applied::Foreign | Applied::Lost) | None => {}
@@ -195,10 +196,10 @@ pub(crate) async fn follow_log(inner: Arc<Inner>) {
 
 /// R3: reads the log up to its end. What fails is tried again when the next renewal finds the
 /// cursor behind, and until then no lease is published.
-async fn catch_up(inner: &Arc<Inner>, line: &mut Line, outage: &Outage) {
+async fn catch_up(inner: &Arc<Inner>, link: &mut Link, outage: &Outage) {
     loop {
         let Some(sent) = inner.machine.read().read_sent() else { return };
-        let page = line.with(ANSWER_TIMEOUT, async |c| registry::page(c, sent.after).await).await;
+        let page = link.with(ANSWER_TIMEOUT, async |c| registry::page(c, sent.after).await).await;
         let page = match page {
             Ok(page) => page,
             Err(error) => return tell(outage, &*error),
@@ -224,18 +225,17 @@ fn tell(outage: &Outage, error: &(dyn std::error::Error + 'static)) {
 /// renewed, and deleted when the last lease it can have earned is over.
 pub(crate) async fn clean_up(inner: Arc<Inner>) {
     let outage = Outage::new("cleaning up after dead replicas");
-    let mut line = Line { inner: inner.clone(), connection: None };
+    let mut link = Link { inner: inner.clone(), connection: None };
     let silence = SILENCE.max(inner.settings.lease * 10);
     loop {
         sleep(CLEANUP_PERIOD).await;
         let cleaned = async {
-            let marked =
-                line.with(ANSWER_TIMEOUT, async |c| registry::mark_silent(c, silence).await).await?;
+            let marked = link.with(ANSWER_TIMEOUT, async |c| registry::mark_silent(c, silence).await).await?;
             if marked.is_empty() {
                 return Ok(());
             }
             sleep(inner.settings.timing().bound()).await;
-            line.with(ANSWER_TIMEOUT, async |c| registry::remove(c, &marked).await).await?;
+            link.with(ANSWER_TIMEOUT, async |c| registry::remove(c, &marked).await).await?;
             tracing::info!(replicas = marked.len(), "dead replicas were taken off the list");
             Ok::<(), Failure>(())
         };

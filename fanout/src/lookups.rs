@@ -6,6 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use sqlx::PgPool;
 use tally_domain::credential::CredentialHash;
@@ -22,11 +23,26 @@ use crate::{
 
 /// What a flight brings: what was found, or nothing when the database did not answer.
 pub(crate) type Landed = Option<Arc<Found>>;
+/// The statement that reads a credential, its position with it.
+pub(crate) type Look = Box<dyn Fn(Presented) -> BoxFuture<'static, Result<Found, sqlx::Error>> + Send + Sync>;
 type Boarding = watch::Sender<Option<Landed>>;
+
+/// One plain SELECT, on the primary.
+pub(crate) fn in_postgres(pool: PgPool) -> Look {
+    Box::new(move |presented| {
+        let pool = pool.clone();
+        Box::pin(async move {
+            match presented {
+                Presented::Token(hash) => find_token(&pool, hash).await,
+                Presented::Session { id, .. } => find_session(&pool, id).await,
+            }
+        })
+    })
+}
 
 /// The flights of one replica.
 pub(crate) struct Lookups {
-    pool: PgPool,
+    look: Look,
     /// Statements in the air at once: a lost lease must not take every connection.
     permits: Semaphore,
     /// One entry per credential in the air; inside, the flight that is boarding.
@@ -36,12 +52,10 @@ pub(crate) struct Lookups {
 }
 
 impl Lookups {
-    pub(crate) fn new(pool: PgPool, deadline: Duration) -> Self {
-        // A quarter stays for commands, and for everything else that uses the pool.
-        let permits = (pool.options().get_max_connections() as usize * 3 / 4).max(1);
+    pub(crate) fn new(look: Look, permits: usize, deadline: Duration) -> Self {
         Self {
-            pool,
-            permits: Semaphore::new(permits),
+            look,
+            permits: Semaphore::new(permits.max(1)),
             flights: Mutex::new(HashMap::new()),
             deadline,
             outage: Outage::new("looking up credentials"),
@@ -94,13 +108,7 @@ impl Lookups {
     }
 
     async fn look(&self, presented: Presented) -> Landed {
-        let found = timeout(self.deadline, async {
-            match presented {
-                Presented::Token(hash) => find_token(&self.pool, hash).await,
-                Presented::Session { id, .. } => find_session(&self.pool, id).await,
-            }
-        });
-        match found.await {
+        match timeout(self.deadline, (self.look)(presented)).await {
             Ok(Ok(found)) => {
                 self.outage.worked();
                 Some(Arc::new(found))
@@ -168,3 +176,6 @@ impl Drop for Line {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,20 @@
 //!
 //! No clock, no wire, no waiting: time comes in as [`Mono`], what was heard comes in as values,
 //! and what to do next comes out as values. [`Replica`](crate::Replica) drives it in the product.
-//! The rules R1 to R9 are those of `docs/decisions` on revocation; each is named where it is kept.
+//!
+//! The rules, each named again where it is kept:
+//!
+//! - **R1** Register under a fresh id, and wait for that commit, before the head is first read.
+//! - **R2** A lease counts from when its renewal was sent, and is in force once the log is applied
+//!   as far as the head that the renewal read. Another history, a shorter log or no row: drop all.
+//! - **R3** Apply contiguously. Removal, ring and cursor are one step, and acknowledged after it.
+//! - **R4** A verdict is remembered only if nothing it rests on was overthrown since it was read.
+//! - **R5** One lease must hold before the look and after it. Otherwise Postgres, asked after the
+//!   request arrived.
+//! - **R6** What is published was committed: the store sees to it.
+//! - **R7** A revocation is effective when every replica has applied it, or Δ + ε after the reply.
+//! - **R8** Whatever asserts "revoked" waits for that.
+//! - **R9** Leaving ends the lease first and the registration after.
 //!
 //! Whoever drives it holds one lock around it. A method that takes `&mut self` is one step, and
 //! nothing of it may be seen half done: that is what makes removal, ring and cursor move together
@@ -262,8 +275,8 @@ pub struct Machine {
     pending: VecDeque<Pending>,
     ring: Ring,
     cache: Cache,
-    /// How far others have come, as they said last.
-    acknowledged: HashMap<ReplicaId, Acknowledgement>,
+    /// How far others have come in the history of the cursor, as they said last.
+    acknowledged: HashMap<ReplicaId, Position>,
     /// Taken out of the cache, to be freed when the lock is released.
     garbage: Vec<Contents>,
 }
@@ -364,8 +377,7 @@ impl Machine {
             // what was looked up before it may not come in.
             self.generation += 1;
             self.ring.floor = answer.head;
-            self.cursor =
-                Some(Cursor { tag: answer.tag, applied: answer.head, leaf: answer.leaf_at_head });
+            self.cursor = Some(Cursor { tag: answer.tag, applied: answer.head, leaf: answer.leaf_at_head });
         }
         let lease = Lease { since: sent.t0, until: sent.t0.after(self.timing.lease) };
         if self.pending.len() == PENDING_LEASES_MAX {
@@ -444,12 +456,7 @@ impl Machine {
     #[must_use]
     pub fn acknowledgement(&self) -> Option<Acknowledgement> {
         let (replica, cursor) = (self.replica()?, self.cursor.as_ref()?);
-        Some(Acknowledgement {
-            replica,
-            tag: cursor.tag.clone(),
-            applied: cursor.applied,
-            leaf: cursor.leaf,
-        })
+        Some(Acknowledgement { replica, tag: cursor.tag.clone(), applied: cursor.applied, leaf: cursor.leaf })
     }
 
     /// What another replica said of itself. One that stands where we stand on another leaf follows
@@ -457,12 +464,9 @@ impl Machine {
     pub fn acknowledged(&mut self, heard: Acknowledgement) {
         let contradicts = |cursor: &Cursor| cursor.applied == heard.applied && cursor.leaf != heard.leaf;
         let follows = |cursor: &Cursor| cursor.tag == heard.tag && !contradicts(cursor);
-        let newer = self
-            .acknowledged
-            .get(&heard.replica)
-            .is_none_or(|known| known.tag != heard.tag || known.applied < heard.applied);
-        if self.cursor.as_ref().is_some_and(follows) && newer {
-            self.acknowledged.insert(heard.replica, heard);
+        if self.cursor.as_ref().is_some_and(follows) {
+            let known = self.acknowledged.entry(heard.replica).or_default();
+            *known = heard.applied.max(*known);
         }
     }
 
@@ -572,10 +576,8 @@ impl Machine {
             .as_ref()
             .is_some_and(|cursor| cursor.tag == members.tag && cursor.applied >= barrier.position);
         let has = |replica: &ReplicaId| {
-            *replica == own
-                || self.acknowledged.get(replica).is_some_and(|heard| {
-                    heard.tag == members.tag && heard.applied >= barrier.position
-                })
+            let heard = self.acknowledged.get(replica);
+            *replica == own || heard.is_some_and(|applied| *applied >= barrier.position)
         };
         trusted && own_has && members.replicas.iter().all(has)
     }
@@ -665,3 +667,6 @@ impl Ring {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,9 +6,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, RwLock};
 use sqlx::{Connection, PgConnection};
-use tally_domain::{
-    Authorized, Command, PersonCredential, Principal, Verdict, credential::CredentialHash,
-};
+use tally_domain::{Authorized, Command, PersonCredential, Principal, Verdict, credential::CredentialHash};
 use tally_events::{Position, SessionId};
 use tally_projections::credentials::{Found, Standing};
 use tally_store::{ExecuteError, Executed, RequestContext, Store};
@@ -21,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     keeper,
-    lookups::Lookups,
+    lookups::{self, Lookups},
     mono,
     protocol::{Barrier, By, Machine, Mono, Timing},
     registry,
@@ -68,7 +66,11 @@ impl ReplicaSettings {
 pub enum Presented {
     Token(CredentialHash),
     /// A session's JWT. Its signature was checked; `id` and `expires_at` are its claims.
-    Session { hash: CredentialHash, id: SessionId, expires_at: DateTime<Utc> },
+    Session {
+        hash: CredentialHash,
+        id: SessionId,
+        expires_at: DateTime<Utc>,
+    },
 }
 
 impl Presented {
@@ -169,11 +171,15 @@ impl Inner {
     }
 }
 
-struct Tasks(Mutex<Vec<JoinHandle<()>>>);
+struct Tasks {
+    inner: Arc<Inner>,
+    handles: Mutex<Vec<JoinHandle<()>>>,
+}
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        self.0.get_mut().iter().for_each(JoinHandle::abort);
+        self.inner.change(Machine::close);
+        self.handles.get_mut().iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -187,7 +193,7 @@ impl Replica {
     pub fn join(store: Arc<Store>, settings: ReplicaSettings) -> Self {
         let machine = Machine::new(settings.timing(), settings.capacity, RING_ENTRIES_MAX);
         let replica = Self::of(store, settings, machine);
-        replica.tasks.0.lock().extend([
+        replica.tasks.handles.lock().extend([
             tokio::spawn(keeper::keep_lease(replica.inner.clone())),
             tokio::spawn(keeper::follow_log(replica.inner.clone())),
             tokio::spawn(keeper::clean_up(replica.inner.clone())),
@@ -202,7 +208,10 @@ impl Replica {
     }
 
     fn of(store: Arc<Store>, settings: ReplicaSettings, machine: Machine) -> Self {
-        let lookups = Arc::new(Lookups::new(store.pool().clone(), settings.verify_deadline));
+        // A quarter of the pool stays for commands, and for everything else that uses it.
+        let permits = store.pool().options().get_max_connections() as usize * 3 / 4;
+        let lookups =
+            Lookups::new(lookups::in_postgres(store.pool().clone()), permits, settings.verify_deadline);
         let inner = Inner {
             store,
             settings,
@@ -210,9 +219,11 @@ impl Replica {
             moved: watch::Sender::new(()),
             catch_up: Notify::new(),
             rows: Mutex::new(Vec::new()),
-            lookups,
+            lookups: Arc::new(lookups),
         };
-        Self { inner: Arc::new(inner), tasks: Arc::new(Tasks(Mutex::new(Vec::new()))) }
+        let inner = Arc::new(inner);
+        let tasks = Tasks { inner: inner.clone(), handles: Mutex::new(Vec::new()) };
+        Self { inner, tasks: Arc::new(tasks) }
     }
 
     #[must_use]
@@ -345,9 +356,7 @@ impl Replica {
     /// Waits until the log is applied as far as `position`; false when it takes too long.
     pub async fn wait_applied(&self, position: Position, deadline: Duration) -> bool {
         let mut moved = self.inner.moved.subscribe();
-        let reached = async {
-            while self.applied() < position && moved.changed().await.is_ok() {}
-        };
+        let reached = async { while self.applied() < position && moved.changed().await.is_ok() {} };
         timeout(deadline, reached).await.is_ok()
     }
 
@@ -373,7 +382,7 @@ impl Replica {
     /// this process any more. Bounded in time; what could not be deleted is cleaned up by others.
     pub async fn leave(&self) {
         self.inner.change(Machine::close);
-        let tasks = std::mem::take(&mut *self.tasks.0.lock());
+        let tasks = std::mem::take(&mut *self.tasks.handles.lock());
         for task in &tasks {
             task.abort();
         }
@@ -386,7 +395,8 @@ impl Replica {
             if rows.is_empty() {
                 return Ok(());
             }
-            let mut connection = PgConnection::connect_with(&self.inner.store.pool().connect_options()).await?;
+            let mut connection =
+                PgConnection::connect_with(&self.inner.store.pool().connect_options()).await?;
             registry::remove(&mut connection, &rows).await?;
             connection.close().await
         };

@@ -10,6 +10,7 @@
 
 use std::{collections::VecDeque, error::Error, sync::Arc, time::Duration};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use tally_domain::claim::Namespace;
 use tally_events::{Envelope, Event, Position, Recorded, StreamId, Subject, Version};
@@ -39,6 +40,8 @@ const OUTCOME_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long a batch is tried again while the database is away.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(3);
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// A head this far ahead of the clock means that the database's clock has jumped.
+const CLOCK_JUMP_SECONDS: i64 = 30;
 /// Batches a slow listener may fall behind before it must read the log instead.
 const FEED_BATCHES: usize = 4096;
 
@@ -74,7 +77,7 @@ pub(crate) struct Claim {
 pub(crate) struct NewKey {
     pub subject: Subject,
     pub wrapped: Vec<u8>,
-    pub delete_after: Option<chrono::DateTime<chrono::Utc>>,
+    pub delete_after: Option<DateTime<Utc>>,
 }
 
 /// What one committed transaction appended.
@@ -106,6 +109,7 @@ pub(crate) struct Committed {
     pub position: Position,
     /// The epoch of the replica list in the row that was locked for it.
     pub registry_epoch: i64,
+    pub recorded_at: DateTime<Utc>,
 }
 
 /// Why a commit is not in the log, or not known to be.
@@ -318,7 +322,7 @@ impl Worker {
         if let Some(batch) = &attempt.batch {
             let recorded_at = batch.events[0].recorded_at;
             let ahead = recorded_at - self.clock.now();
-            if ahead > chrono::TimeDelta::seconds(30) {
+            if ahead > TimeDelta::seconds(CLOCK_JUMP_SECONDS) {
                 tracing::error!(
                     ahead_seconds = ahead.num_seconds(),
                     "the log's time is ahead of the clock: the database's clock has jumped"

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tally_domain::{
     Authorized, Command, Context, Decision,
@@ -16,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     clock::Clock,
-    committer::{Batch, Claim, Commit, CommitError, Committer, Draft, NewKey},
+    committer::{Batch, Claim, Commit, CommitError, Committed, Committer, Draft, NewKey},
     idempotency::{self, Idempotency},
     keyring::{KeyRing, KeyRingError, seal_fields},
     load::{Loaded, load, write_snapshots},
@@ -66,6 +67,8 @@ pub struct Executed<O> {
     pub position: Position,
     /// The epoch of the replica list at that position.
     pub registry_epoch: i64,
+    /// When it was recorded, or decided when there was nothing to do.
+    pub at: DateTime<Utc>,
     /// Whether anything was appended.
     pub appended: bool,
 }
@@ -188,7 +191,8 @@ impl Store {
         let Decision { events, outcome } =
             command.get().decide(&world, &context).map_err(ExecuteError::Refused)?;
         if events.is_empty() {
-            return Ok(Executed { outcome, position: head, registry_epoch, appended: false });
+            let at = context.now;
+            return Ok(Executed { outcome, position: head, registry_epoch, at, appended: false });
         }
         let envelope = Envelope {
             workspace: None,
@@ -217,8 +221,8 @@ impl Store {
         if !grown.is_empty() {
             write_snapshots(&self.pool, grown).await;
         }
-        let (position, registry_epoch) = (committed.position, committed.registry_epoch);
-        Ok(Executed { outcome, position, registry_epoch, appended: true })
+        let Committed { position, registry_epoch, recorded_at } = committed;
+        Ok(Executed { outcome, position, registry_epoch, at: recorded_at, appended: true })
     }
 
     /// Gives each event its version, its claims and its seal.
@@ -226,7 +230,7 @@ impl Store {
         &self,
         mut commit: Commit,
         events: Vec<(StreamId, tally_events::Event)>,
-        now: chrono::DateTime<chrono::Utc>,
+        now: DateTime<Utc>,
     ) -> Result<Commit, ExecuteError<R>> {
         let mut versions: HashMap<StreamId, Version> = commit.expected.iter().copied().collect();
         let mut introduced: HashMap<Subject, Key> = HashMap::new();

@@ -97,7 +97,8 @@ async fn write_rows(
             Ok(()) => {
                 position = last;
                 accepted.push(commit);
-                verdicts.push(Ok(Committed { position, registry_epoch: head.registry_epoch }));
+                let (registry_epoch, recorded_at) = (head.registry_epoch, head.recorded_at);
+                verdicts.push(Ok(Committed { position, registry_epoch, recorded_at }));
             }
             Err(refused) => verdicts.push(Err(CommitError::from(refused))),
         }

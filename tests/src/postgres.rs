@@ -53,8 +53,12 @@ impl TempPostgres {
     /// When the cluster does not answer.
     pub async fn database(&self) -> PgConnectOptions {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        let mut connection = PgConnection::connect_with(&self.options("postgres")).await.expect("the cluster answers");
-        sqlx::query(AssertSqlSafe(format!("create database {name}"))).execute(&mut connection).await.expect("a new name");
+        let mut connection =
+            PgConnection::connect_with(&self.options("postgres")).await.expect("the cluster answers");
+        sqlx::query(AssertSqlSafe(format!("create database {name}")))
+            .execute(&mut connection)
+            .await
+            .expect("a new name");
         connection.close().await.expect("the cluster answers");
         self.options(&name)
     }

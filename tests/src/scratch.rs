@@ -32,7 +32,8 @@ impl Scratch {
     /// When the machine gives no temporary directory or no shell.
     #[must_use]
     pub fn new() -> Self {
-        let path = tempfile::Builder::new().prefix("tally-test-").tempdir().expect("a temporary directory").keep();
+        let path =
+            tempfile::Builder::new().prefix("tally-test-").tempdir().expect("a temporary directory").keep();
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o711)).expect("our own directory");
         fs::create_dir(path.join("pids")).expect("our own directory");
@@ -91,7 +92,10 @@ impl Guarded {
     /// # Panics
     /// When the signal has no such number or the process was waited for already.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let id = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+        let id = i32::try_from(self.child.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+            .expect("a process id");
         rustix::process::kill_process(id, signal).expect("a process of ours that was not waited for");
     }
 

@@ -111,8 +111,10 @@ impl Server {
         let address = eventually("the server to listen", async || {
             let log = fs::read_to_string(&log_path).unwrap_or_default();
             let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let addresses: Vec<Value> =
-                lines.filter(|line| line["message"] == "listening").map(|line| line["address"].clone()).collect();
+            let addresses: Vec<Value> = lines
+                .filter(|line| line["message"] == "listening")
+                .map(|line| line["address"].clone())
+                .collect();
             assert!(process.is_running(), "the server ended: {log}");
             addresses.get(starts - 1).and_then(Value::as_str).map(str::to_owned)
         })
@@ -122,7 +124,11 @@ impl Server {
 }
 
 fn spawn(scratch: &Scratch, binary: &Path, settings: &BTreeMap<String, String>) -> Guarded {
-    let log = OpenOptions::new().create(true).append(true).open(scratch.path().join("serve.log")).expect("a log file");
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(scratch.path().join("serve.log"))
+        .expect("a log file");
     let mut command = Command::new(binary);
     command.arg("serve").env_clear().envs(settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     scratch.spawn(&mut command).expect("the binary runs")

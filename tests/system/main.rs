@@ -1,4 +1,6 @@
 //! The whole system, over HTTP, against the real binary.
 
-mod support;
+mod architecture;
+mod readme;
 mod smoke;
+mod support;

@@ -8,7 +8,8 @@ async fn a_token_works_until_it_is_revoked() {
     assert!(client.accepts(&token).await);
     let path = format!("/api/tokens/{id}");
     let answer =
-        tally_tests::client::answer(client.request(reqwest::Method::DELETE, &path).bearer_auth(&login.token)).await;
+        tally_tests::client::answer(client.request(reqwest::Method::DELETE, &path).bearer_auth(&login.token))
+            .await;
     assert_eq!(answer.status, 204);
     assert!(!client.accepts(&token).await);
 }

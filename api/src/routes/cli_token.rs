@@ -33,9 +33,11 @@ pub async fn create_cli_token(
     };
     let session = SessionId::new();
     let lifetime = app.settings.session_lifetime;
-    let command = StartCommandLineSession { parent, session, lifetime, origin: visitor.origin };
+    let command = StartCommandLineSession { user, parent, session, lifetime, origin: visitor.origin };
     let refused = |refusal| match refusal {
-        SessionRefusal::NotASession => ApiError::insufficient_scope(refusal.to_string()),
+        SessionRefusal::NotASession | SessionRefusal::NotFromALogin => {
+            ApiError::insufficient_scope(refusal.to_string())
+        }
         SessionRefusal::Ended => ApiError::invalid_token(),
     };
     let done = app.execute(caller.principal, command, caller.context, refused).await?;

@@ -17,11 +17,7 @@ use tally_events::{Position, UserId};
 use tally_projections::users::{Profile, ReadProfile, read_profile};
 
 use crate::{
-    error::ApiError,
-    freshness::min_position,
-    guard::Caller,
-    request_json::RequestJson,
-    routes::LOG_POSITION,
+    error::ApiError, freshness::min_position, guard::Caller, request_json::RequestJson, routes::LOG_POSITION,
     state::App,
 };
 
@@ -99,9 +95,11 @@ pub async fn change_me(
     let change = ProfileChange { name, avatar_url, language, timezone, profile_description }
         .validated()
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let user = caller.principal.user().ok_or_else(ApiError::invalid_token)?;
+    let (Some(user), Some(credential)) = (caller.principal.user(), caller.principal.credential()) else {
+        return Err(ApiError::invalid_token());
+    };
     let refused = |UserRefusal::Unknown| ApiError::invalid_token();
-    let command = ChangeProfile { user, change };
+    let command = ChangeProfile { user, credential, change };
     let done = app.execute(caller.principal, command, caller.context, refused).await?;
     let query = authorize(caller.principal, ReadProfile)?;
     let profile = read_profile(app.pool(), app.keys(), &query).await?.ok_or_else(ApiError::invalid_token)?;

@@ -105,7 +105,7 @@ pub async fn create_token(
         token_prefix,
         expires_at: done.executed.outcome,
         last_used_at: None,
-        created_at: app.store.clock().now(),
+        created_at: done.executed.at,
         token: Some(secret.expose().to_owned()),
     };
     Ok((StatusCode::CREATED, [(LOG_POSITION, done.executed.position.0)], Json(token)).into_response())
@@ -120,11 +120,12 @@ pub struct Renewed {
 
 /// `POST /api/tokens/current/renew`: the token that asks gets 90 days when 7 or fewer remain.
 pub async fn renew_token(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
-    let Principal::Person { credential: PersonCredential::PersonalAccessToken { id, .. }, .. } = caller.principal
+    let Principal::Person { user, credential: PersonCredential::PersonalAccessToken { id, .. } } =
+        caller.principal
     else {
         return Err(ApiError::bad_request(TokenRefusal::NotRenewable.to_string()));
     };
-    let command = RenewToken { token: id, parent: parent_of(app.pool(), id).await? };
+    let command = RenewToken { user, token: id, parent: parent_of(app.pool(), id).await? };
     let done = app.execute(caller.principal, command, caller.context, |refusal| refused(&refusal)).await?;
     let renewal = done.executed.outcome;
     let expires_at = renewal.expires_at.map(|at| at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true));
@@ -168,7 +169,8 @@ pub async fn revoke_token(
         }
     }
     let position = done.executed.position.0;
-    let headers = [(LOG_POSITION, HeaderValue::from(position)), (REVOCATION, HeaderValue::from_static("effective"))];
+    let headers =
+        [(LOG_POSITION, HeaderValue::from(position)), (REVOCATION, HeaderValue::from_static("effective"))];
     Ok((StatusCode::NO_CONTENT, headers).into_response())
 }
 
@@ -197,7 +199,9 @@ fn idempotency(
         .to_str()
         .ok()
         .filter(|key| (1..=IDEMPOTENCY_KEY_CHARACTERS_MAX).contains(&key.len()))
-        .ok_or_else(|| ApiError::bad_request("Idempotency-Key must be 1 to 255 printable ASCII characters"))?;
+        .ok_or_else(|| {
+            ApiError::bad_request("Idempotency-Key must be 1 to 255 printable ASCII characters")
+        })?;
     let bound = Sha256::new()
         .chain_update(user.0.as_bytes())
         .chain_update(b"POST /api/tokens\0")

@@ -171,7 +171,7 @@ async fn logout(mut client: Client, args: &LogoutArgs) -> Result<(), Failure> {
 }
 
 /// Ends the profile's token on the server. None: it was not valid any more.
-async fn revoke(client: &Client, token: &Plaintext) -> Result<Option<Revocation>, Failure> {
+pub(super) async fn revoke(client: &Client, token: &Plaintext) -> Result<Option<Revocation>, Failure> {
     client.settings.check_saved_token()?;
     if !CredentialKind::PersonalAccessToken.prefix().is_some_and(|prefix| token.expose().starts_with(prefix))
     {

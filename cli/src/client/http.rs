@@ -138,10 +138,10 @@ impl Server {
         }
 
         let began = Instant::now();
-        let mut response = request.send().await.map_err(|error| self.unreachable(error, reads))?;
+        let mut response = request.send().await.map_err(|error| self.unreachable(&error, reads))?;
         let status = response.status();
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(error, reads))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error, reads))? {
             if body.len() + chunk.len() > BODY_BYTES_MAX {
                 return Err(self.foreign(format!("more than {BODY_BYTES_MAX} bytes for {what}")));
             }
@@ -164,9 +164,9 @@ impl Server {
         Ok(Answer { what, server: self.url.to_string(), body, revocation_effective, duration })
     }
 
-    fn unreachable(&self, error: reqwest::Error, reads: bool) -> Failure {
+    fn unreachable(&self, error: &reqwest::Error, reads: bool) -> Failure {
         let server = self.url.to_string();
-        let reason = reason(&error);
+        let reason = reason(error);
         if reads || error.is_connect() || error.is_builder() {
             Failure::Unreachable { server, reason }
         } else {

@@ -111,9 +111,9 @@ impl Profile {
 
     /// Fills a new file beside the profile's, for nobody else to read, and hands it over once it is durable. So a
     /// reader finds the old profile or the new one, whole, whenever the machine goes down.
-    fn in_place_of(
+    pub(super) fn in_place_of(
         &self,
-        fill: impl FnOnce(&mut File) -> io::Result<()>,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
         then: impl FnOnce(&Path) -> io::Result<()>,
     ) -> io::Result<()> {
         let directory = self.path.parent().ok_or(io::ErrorKind::NotFound)?;
@@ -123,7 +123,7 @@ impl Profile {
         }
         let new = directory.join(format!(".{}.json.{:016x}", self.name, rand::random::<u64>()));
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        let done = fill(&mut file).and_then(|()| file.sync_all()).and_then(|()| then(&new));
+        let done = write(&mut file).and_then(|()| file.sync_all()).and_then(|()| then(&new));
         if done.is_err() {
             // The first failure is the one to tell; the leftover holds at worst what the profile would have held.
             let _ = fs::remove_file(&new);

@@ -172,7 +172,8 @@ pub(super) fn table(tokens: &[Listed], now: DateTime<Utc>, width: Option<u16>) -
             },
             token
                 .last_used_at
-                .map_or_else(|| "never".to_owned(), |at| format!("{} ago", output::span(now - at))),
+                // Not "never": a use may not have been written down yet.
+                .map_or_else(|| "-".to_owned(), |at| format!("{} ago", output::span(now - at))),
         ]
     });
     output::table(&heads, output::GAP, rows)

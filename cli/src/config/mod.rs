@@ -6,12 +6,21 @@ pub mod reference;
 mod secrets;
 mod settings;
 
-use std::{collections::BTreeMap, net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr}, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use chrono::TimeDelta;
 use ipnet::IpNet;
 use sqlx::postgres::PgConnectOptions;
-use tally_domain::{lifetime, login::Digits, signup::{SignupMode, SignupPolicy}};
+use tally_domain::{
+    lifetime,
+    login::Digits,
+    signup::{SignupMode, SignupPolicy},
+};
 
 pub use problems::{Problem, Problems};
 pub use secrets::{Secrets, SecretsError};
@@ -25,7 +34,11 @@ impl Environment {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment of the server")]
     pub fn of_process() -> Self {
         // A value that is not UTF-8 is kept as far as it can be read, and then refused by its parser.
-        Self(std::env::vars_os().map(|(k, v)| (k.to_string_lossy().into_owned(), v.to_string_lossy().into_owned())).collect())
+        Self(
+            std::env::vars_os()
+                .map(|(k, v)| (k.to_string_lossy().into_owned(), v.to_string_lossy().into_owned()))
+                .collect(),
+        )
     }
 
     /// The value of a setting; empty counts as unset.
@@ -132,7 +145,13 @@ impl Config {
             log_format: match reader.one_of("TALLY_LOG_FORMAT", &["pretty", "json"]).as_deref() {
                 Some("json") => LogFormat::Json,
                 Some(_) => LogFormat::Pretty,
-                None => if production { LogFormat::Json } else { LogFormat::Pretty },
+                None => {
+                    if production {
+                        LogFormat::Json
+                    } else {
+                        LogFormat::Pretty
+                    }
+                }
             },
             lease: read_lease(reader),
             cache_capacity: reader
@@ -148,7 +167,8 @@ pub fn default_data_dir(environment: &Environment) -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return PathBuf::from("/var/lib/tallystick");
     }
-    let home = || environment.get("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from).join(".local/share");
+    let home =
+        || environment.get("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from).join(".local/share");
     environment.get("XDG_DATA_HOME").map_or_else(home, PathBuf::from).join("tallystick")
 }
 
@@ -167,7 +187,11 @@ fn read_database(reader: &mut settings::Reader<'_>) -> Database {
         return Database::External { migrating: migrating.unwrap_or_else(|| serving.clone()), serving };
     }
     if migrating.is_some() {
-        reader.problem("MIGRATE_DATABASE_URL", "is set without DATABASE_URL", "set both, or neither for the embedded database");
+        reader.problem(
+            "MIGRATE_DATABASE_URL",
+            "is set without DATABASE_URL",
+            "set both, or neither for the embedded database",
+        );
     }
     Database::Embedded { binaries, search_path: reader.environment.get("PATH").map(str::to_owned) }
 }
@@ -233,7 +257,9 @@ fn read_signup(reader: &mut settings::Reader<'_>) -> SignupPolicy {
     let lower = |text: &str| Ok(text.trim_start_matches('@').to_lowercase());
     let email = |text: &str| {
         let email = tally_domain::EmailAddress::parse(text);
-        email.map(|email| email.as_str().to_owned()).map_err(|_| format!("holds `{text}`, which is not an e-mail address"))
+        email
+            .map(|email| email.as_str().to_owned())
+            .map_err(|_| format!("holds `{text}`, which is not an e-mail address"))
     };
     SignupPolicy {
         mode,
@@ -245,7 +271,9 @@ fn read_signup(reader: &mut settings::Reader<'_>) -> SignupPolicy {
 fn read_proxies(reader: &mut settings::Reader<'_>) -> Vec<IpNet> {
     let network = |text: &str| {
         let single = || text.parse::<IpAddr>().map(IpNet::from);
-        text.parse::<IpNet>().or_else(|_| single()).map_err(|_| format!("holds `{text}`, which is not a network such as 10.0.0.0/8"))
+        text.parse::<IpNet>()
+            .or_else(|_| single())
+            .map_err(|_| format!("holds `{text}`, which is not a network such as 10.0.0.0/8"))
     };
     reader.list("RATE_LIMIT_TRUSTED_PROXIES", network).unwrap_or_default()
 }
@@ -257,7 +285,11 @@ fn read_development_code(reader: &mut settings::Reader<'_>, production: bool) ->
         return None;
     }
     if code.len() != tally_domain::login::CODE_DIGITS || !code.bytes().all(|byte| byte.is_ascii_digit()) {
-        reader.problem("MULTICA_DEV_VERIFICATION_CODE", "is not six digits", "set six digits, such as 888888");
+        reader.problem(
+            "MULTICA_DEV_VERIFICATION_CODE",
+            "is not six digits",
+            "set six digits, such as 888888",
+        );
     }
     Some(Digits::new(code))
 }

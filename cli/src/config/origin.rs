@@ -12,7 +12,8 @@ pub fn parse(text: &str) -> Result<String, String> {
     }
     let wrong = || format!("holds `{text}`, which is not an origin such as https://app.example.org");
     let url = Url::parse(text).map_err(|_| wrong())?;
-    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    let bare =
+        url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
     match url.scheme() {
         "http" | "https" if bare && url.has_host() => Ok(url.origin().ascii_serialization()),
         _ => Err(wrong()),
@@ -31,7 +32,14 @@ mod tests {
 
     #[test]
     fn what_is_not_an_origin_is_refused() {
-        for text in ["", "*", "app.example.org", "https://app.example.org/path", "https://u@app.example.org", "file:///x"] {
+        for text in [
+            "",
+            "*",
+            "app.example.org",
+            "https://app.example.org/path",
+            "https://u@app.example.org",
+            "file:///x",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -9,33 +9,109 @@ pub struct Setting {
 
 /// The settings this release reads, by topic.
 pub const SETTINGS: &[Setting] = &[
-    setting("APP_ENV", "`production`; `development` when the embedded database serves loopback only", "`production`, `staging`, `development` or `test`. Only `production` is strict."),
+    setting(
+        "APP_ENV",
+        "`production`; `development` when the embedded database serves loopback only",
+        "`production`, `staging`, `development` or `test`. Only `production` is strict.",
+    ),
     setting("PORT", "`8080`", "Port to listen on; `0` takes a free one and prints it."),
     setting("TALLY_BIND", "`127.0.0.1` with the embedded database, else `::`", "Address to listen on."),
-    setting("TALLY_DATA_DIR", "`/var/lib/tallystick` for root, else `$XDG_DATA_HOME/tallystick`", "Directory (mode 0700) of the embedded database and the generated keys."),
-    setting("DATABASE_URL", "none: an embedded PostgreSQL in the data directory", "PostgreSQL 15 or newer. `pool_max_conns` and `pool_min_conns` may stand in its query."),
-    setting("MIGRATE_DATABASE_URL", "`DATABASE_URL`", "The role that owns the tables, where the serving role may only use them."),
+    setting(
+        "TALLY_DATA_DIR",
+        "`/var/lib/tallystick` for root, else `$XDG_DATA_HOME/tallystick`",
+        "Directory (mode 0700) of the embedded database and the generated keys.",
+    ),
+    setting(
+        "DATABASE_URL",
+        "none: an embedded PostgreSQL in the data directory",
+        "PostgreSQL 15 or newer. `pool_max_conns` and `pool_min_conns` may stand in its query.",
+    ),
+    setting(
+        "MIGRATE_DATABASE_URL",
+        "`DATABASE_URL`",
+        "The role that owns the tables, where the serving role may only use them.",
+    ),
     setting("DATABASE_MAX_CONNS", "`25`", "Connections at most."),
     setting("DATABASE_MIN_CONNS", "`5`", "Connections kept open."),
-    setting("TALLY_POSTGRES_BIN", "found on `PATH`, then in `/usr/lib/postgresql/*/bin`", "Directory of the PostgreSQL binaries for the embedded database."),
-    setting("TALLY_MASTER_KEY", "generated in the data directory", "32 bytes in base64 or hex that wrap every other key. Losing it loses all personal data."),
-    setting("JWT_SECRET", "generated in the data directory outside production; required in production", "Signs session JWTs; at least 32 characters in production."),
-    setting("FRONTEND_ORIGIN", "`http://localhost:3000`", "Where the web client lives. https makes cookies `Secure`."),
-    setting("CORS_ALLOWED_ORIGINS", "`FRONTEND_ORIGIN`, and localhost outside production", "Comma-separated origins that browsers may call from, with credentials."),
-    setting("COOKIE_DOMAIN", "none: the host that set them", "Domain of the cookies. An IP address is ignored with a warning."),
-    setting("AUTH_TOKEN_TTL", "`720h` (30 days)", "How long a session lives: `8760h`, `1h30m`, or whole seconds."),
-    setting("ALLOW_SIGNUP", "`true`", "`true`, `false`, or `invited` for addresses with a pending invitation."),
-    setting("ALLOWED_EMAIL_DOMAINS", "none", "Comma-separated domains that may sign up; when set, nobody else may."),
-    setting("ALLOWED_EMAILS", "none", "Comma-separated addresses that may sign up; when set, nobody else may."),
-    setting("DISABLE_WORKSPACE_CREATION", "`false`", "Whether clients are told that workspaces cannot be created."),
+    setting(
+        "TALLY_POSTGRES_BIN",
+        "found on `PATH`, then in `/usr/lib/postgresql/*/bin`",
+        "Directory of the PostgreSQL binaries for the embedded database.",
+    ),
+    setting(
+        "TALLY_MASTER_KEY",
+        "generated in the data directory",
+        "32 bytes in base64 or hex that wrap every other key. Losing it loses all personal data.",
+    ),
+    setting(
+        "JWT_SECRET",
+        "generated in the data directory outside production; required in production",
+        "Signs session JWTs; at least 32 characters in production.",
+    ),
+    setting(
+        "FRONTEND_ORIGIN",
+        "`http://localhost:3000`",
+        "Where the web client lives. https makes cookies `Secure`.",
+    ),
+    setting(
+        "CORS_ALLOWED_ORIGINS",
+        "`FRONTEND_ORIGIN`, and localhost outside production",
+        "Comma-separated origins that browsers may call from, with credentials.",
+    ),
+    setting(
+        "COOKIE_DOMAIN",
+        "none: the host that set them",
+        "Domain of the cookies. An IP address is ignored with a warning.",
+    ),
+    setting(
+        "AUTH_TOKEN_TTL",
+        "`720h` (30 days)",
+        "How long a session lives: `8760h`, `1h30m`, or whole seconds.",
+    ),
+    setting(
+        "ALLOW_SIGNUP",
+        "`true`",
+        "`true`, `false`, or `invited` for addresses with a pending invitation.",
+    ),
+    setting(
+        "ALLOWED_EMAIL_DOMAINS",
+        "none",
+        "Comma-separated domains that may sign up; when set, nobody else may.",
+    ),
+    setting(
+        "ALLOWED_EMAILS",
+        "none",
+        "Comma-separated addresses that may sign up; when set, nobody else may.",
+    ),
+    setting(
+        "DISABLE_WORKSPACE_CREATION",
+        "`false`",
+        "Whether clients are told that workspaces cannot be created.",
+    ),
     setting("GOOGLE_CLIENT_ID", "none", "Told to clients by `/api/config`."),
-    setting("MULTICA_DEV_VERIFICATION_CODE", "none", "Six digits that fit every live code. Ignored in production, with an error in the log."),
+    setting(
+        "MULTICA_DEV_VERIFICATION_CODE",
+        "none",
+        "Six digits that fit every live code. Ignored in production, with an error in the log.",
+    ),
     setting("RATE_LIMIT_AUTH", "`5`", "Codes that one address may have sent per minute."),
     setting("RATE_LIMIT_AUTH_VERIFY", "`20`", "Codes that one address may try per minute."),
-    setting("RATE_LIMIT_TRUSTED_PROXIES", "none", "Comma-separated networks whose `X-Forwarded-For` is believed."),
-    setting("LOG_LEVEL", "`info`", "`error`, `warn`, `info`, `debug`, or a filter such as `info,tally_store=debug`."),
+    setting(
+        "RATE_LIMIT_TRUSTED_PROXIES",
+        "none",
+        "Comma-separated networks whose `X-Forwarded-For` is believed.",
+    ),
+    setting(
+        "LOG_LEVEL",
+        "`info`",
+        "`error`, `warn`, `info`, `debug`, or a filter such as `info,tally_store=debug`.",
+    ),
     setting("TALLY_LOG_FORMAT", "`json` in production, else `pretty`", "`json` or `pretty`."),
-    setting("TALLY_LEASE_MS", "`1000`", "How long a replica may answer from memory without hearing from the database, 200 to 10000. A revocation takes at most a little longer when a replica is dead."),
+    setting(
+        "TALLY_LEASE_MS",
+        "`1000`",
+        "How long a replica may answer from memory without hearing from the database, 200 to 10000. A revocation takes at most a little longer when a replica is dead.",
+    ),
     setting("TALLY_CACHE_CAPACITY", "`1000000`", "Verdicts kept in memory at most."),
 ];
 

@@ -60,7 +60,9 @@ pub fn parse_master_key(text: &str) -> Result<Key, String> {
         .ok()
         .and_then(|bytes| <[u8; KEY_BYTES]>::try_from(bytes.as_slice()).ok())
         .map(Key::from_bytes)
-        .ok_or_else(|| "is not 32 bytes in base64 or hex, such as `openssl rand -base64 32` prints".to_owned())
+        .ok_or_else(|| {
+            "is not 32 bytes in base64 or hex, such as `openssl rand -base64 32` prints".to_owned()
+        })
 }
 
 /// Both secrets, ready to use.

@@ -29,7 +29,10 @@ impl<'a> Reader<'a> {
     }
 
     pub fn text(&self, name: &'static str) -> Option<String> {
-        debug_assert!(reference::SETTINGS.iter().any(|setting| setting.name == name), "{name} is not in the reference");
+        debug_assert!(
+            reference::SETTINGS.iter().any(|setting| setting.name == name),
+            "{name} is not in the reference"
+        );
         self.environment.get(name).map(str::to_owned)
     }
 
@@ -80,7 +83,11 @@ impl<'a> Reader<'a> {
     }
 
     /// A comma-separated list.
-    pub fn list<T>(&mut self, name: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
+    pub fn list<T>(
+        &mut self,
+        name: &'static str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
         let text = self.text(name)?;
         let mut values = Vec::new();
         for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {

@@ -89,7 +89,11 @@ fn a_session_lifetime_over_ten_years_warns_and_is_taken() {
 
 #[test]
 fn a_development_code_is_ignored_in_production_and_said_so() {
-    let config = load(&[("APP_ENV", "production"), ("JWT_SECRET", SECRET), ("MULTICA_DEV_VERIFICATION_CODE", "888888")]);
+    let config = load(&[
+        ("APP_ENV", "production"),
+        ("JWT_SECRET", SECRET),
+        ("MULTICA_DEV_VERIFICATION_CODE", "888888"),
+    ]);
     assert!(config.development_code.is_none());
     assert!(config.warnings[0].contains("ignored"));
     assert!(load(&[("MULTICA_DEV_VERIFICATION_CODE", "888888")]).development_code.is_some());
@@ -109,7 +113,10 @@ fn the_environment_goes_before_the_url_and_the_url_before_the_default() {
 #[test]
 fn a_setting_without_effect_is_told() {
     let config = load(&[("SMTP_HOST", "mail.example.org")]);
-    assert_eq!(config.warnings, ["SMTP_HOST is set and has no effect yet: login codes are printed to this log"]);
+    assert_eq!(
+        config.warnings,
+        ["SMTP_HOST is set and has no effect yet: login codes are printed to this log"]
+    );
 }
 
 #[test]

@@ -49,7 +49,10 @@ pub async fn run(command: Command, json: bool) -> Result<(), Failure> {
             for warning in &config.warnings {
                 eprintln!("warning: {warning}");
             }
-            println!("The settings are good: {} mode.", if config.production { "production" } else { "development" });
+            println!(
+                "The settings are good: {} mode.",
+                if config.production { "production" } else { "development" }
+            );
             Ok(())
         }
     }

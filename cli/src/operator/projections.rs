@@ -44,12 +44,19 @@ pub async fn run(command: Command, json: bool) -> Result<(), Failure> {
 
 /// The projections of these names, in the order they depend on each other.
 fn chosen(names: &[String], all: bool) -> Result<Vec<Arc<dyn Projection>>, Failure> {
-    let known: Vec<_> = tally_projections::inline().into_iter().chain(tally_projections::following()).collect();
+    let known: Vec<_> =
+        tally_projections::inline().into_iter().chain(tally_projections::following()).collect();
     let known_names = || known.iter().map(|projection| projection.name()).collect::<Vec<_>>().join(", ");
     if let Some(unknown) = names.iter().find(|name| !known.iter().any(|known| known.name() == *name)) {
-        return Err(Failure::BadInput(format!("no projection is named `{unknown}`: there are {}", known_names())));
+        return Err(Failure::BadInput(format!(
+            "no projection is named `{unknown}`: there are {}",
+            known_names()
+        )));
     }
-    Ok(known.into_iter().filter(|projection| all || names.iter().any(|name| name == projection.name())).collect())
+    Ok(known
+        .into_iter()
+        .filter(|projection| all || names.iter().any(|name| name == projection.name()))
+        .collect())
 }
 
 async fn rebuild_all(session: &Session, names: &[String], all: bool, json: bool) -> Result<(), Failure> {
@@ -77,7 +84,10 @@ async fn verify_all(session: &Session, names: &[String], json: bool) -> Result<(
         differing += usize::from(!verified.holds());
         if !json {
             let word = if verified.holds() { "holds" } else { "DIFFERS" };
-            println!("{:<12} {word} at position {}: {} rows", verified.projection, verified.position, verified.rows);
+            println!(
+                "{:<12} {word} at position {}: {} rows",
+                verified.projection, verified.position, verified.rows
+            );
             for (table, rows) in &verified.unexpected {
                 println!("  {table}: {rows} rows that the log does not make");
             }
@@ -112,7 +122,14 @@ async fn show_status(session: &Session, json: bool) -> Result<(), Failure> {
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["PROJECTION", "KIND", "VERSION", "POSITION", "LAG", "STATE"]);
+    table.load_preset(presets::NOTHING).set_header([
+        "PROJECTION",
+        "KIND",
+        "VERSION",
+        "POSITION",
+        "LAG",
+        "STATE",
+    ]);
     for status in all {
         let state = match (&status.halted, status.wanted) {
             (Some(reason), _) => format!("halted {reason}"),
@@ -145,7 +162,11 @@ struct Bar(ProgressBar);
 
 impl Bar {
     fn new(name: &'static str, json: bool) -> Self {
-        let bar = if json || !std::io::stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
+        let bar = if json || !std::io::stderr().is_terminal() {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::new(0)
+        };
         let template = "{prefix:<12} {bar:30} {pos}/{len} events, {per_sec}, {eta} left";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);

@@ -57,7 +57,12 @@ async fn run_in(session: &Session, command: Command, json: bool) -> Result<(), F
     outcome
 }
 
-async fn act(store: &Arc<Store>, settings: ReplicaSettings, command: Command, json: bool) -> Result<(), Failure> {
+async fn act(
+    store: &Arc<Store>,
+    settings: ReplicaSettings,
+    command: Command,
+    json: bool,
+) -> Result<(), Failure> {
     let replica = Replica::observer(store.clone(), settings);
     let (word, user) = match command {
         Command::Suspend(whom) => {
@@ -97,7 +102,9 @@ where
     let command = authorize(Principal::Operator, command).map_err(denied)?;
     match replica.execute(&command, RequestContext::default()).await {
         Ok(_) => Ok(()),
-        Err(ExecuteError::Refused(UserRefusal::Unknown)) => Err(Failure::NotFound("user not found".to_owned())),
+        Err(ExecuteError::Refused(UserRefusal::Unknown)) => {
+            Err(Failure::NotFound("user not found".to_owned()))
+        }
         Err(error) => Err(Failure::Command(error.to_string())),
     }
 }

@@ -4,10 +4,9 @@ mod turning_away;
 mod verifying;
 
 use rstest::rstest;
-use tally_events::user::UserSuspended;
 
 use super::*;
-use crate::testing::{ADA, Fact, Given, LOGIN, after, code, fact, given, session};
+use crate::testing::{self, ADA, Fact, Given, LOGIN, after, code, fact, given, registered, session};
 
 const KEY: Key = Key::from_bytes([7; 32]);
 const SALT: &str = "00112233445566778899aabbccddeeff";
@@ -43,7 +42,7 @@ fn issue_event(number: u32, user_id: Option<UserId>, now: DateTime<Utc>) -> Logi
     LoginCodeIssued {
         code_id: code(number),
         user_id,
-        salt: SALT.to_owned(),
+        salt: Hidden::new(SALT),
         mac: digits(number).mac(&KEY, code(number), SALT),
         expires_at: now + minutes(10),
         email: Personal::clear("ada@example.org"),
@@ -65,13 +64,8 @@ fn verified(number: u32) -> Fact {
     fact(LOGIN, LoginCodeVerified { code_id: code(number), user_id: ADA, session_id: session(9) })
 }
 
-fn registered() -> Fact {
-    let (email, name) = (Personal::clear("ada@example.org"), Personal::clear("ada"));
-    fact(ADA, UserRegistered { email, name })
-}
-
 fn suspended() -> Vec<Fact> {
-    vec![registered(), fact(ADA, UserSuspended {})]
+    vec![registered(), testing::suspended()]
 }
 
 /// Eight codes in two hours, the last at minute 105, and 30 wrong guesses from minute 0 on.
@@ -92,7 +86,7 @@ fn issue(number: u32) -> IssueCode {
         code: code(number),
         user: None,
         email: email(),
-        salt: SALT.to_owned(),
+        salt: Hidden::new(SALT),
         mac: digits(number).mac(&KEY, code(number), SALT),
         origin: origin(),
     }

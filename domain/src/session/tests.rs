@@ -2,10 +2,16 @@ use rstest::rstest;
 
 use super::*;
 use crate::testing::{
-    ADA, EVE, Fact, START, after, by_session, by_token, fact, given, person, session, token,
+    self, ADA, EVE, Fact, Given, START, after, by_session, by_token, eve_registered, fact, person,
+    registered, reinstated, session, suspended, token,
 };
 
 const LIFETIME: TimeDelta = TimeDelta::days(30);
+
+/// Ada has an account, and then this happened.
+fn given(history: impl IntoIterator<Item = Fact>) -> Given {
+    testing::given([registered()].into_iter().chain(history))
+}
 
 fn origin() -> Origin {
     Origin { address: Some("192.0.2.7".to_owned()), user_agent: Some("tally/1".to_owned()) }
@@ -24,8 +30,8 @@ fn ended_fact() -> Fact {
     fact(session(1), ended_event())
 }
 
-fn by_eve() -> Principal {
-    person(EVE, PersonCredential::Session { id: session(7), expires_at: after(LIFETIME) })
+fn by_eve(number: u32) -> Principal {
+    person(EVE, PersonCredential::Session { id: session(number), expires_at: after(LIFETIME) })
 }
 
 mod for_the_command_line {
@@ -33,6 +39,7 @@ mod for_the_command_line {
 
     fn start() -> StartCommandLineSession {
         StartCommandLineSession {
+            user: ADA,
             parent: session(1),
             session: session(2),
             lifetime: LIFETIME,
@@ -57,7 +64,9 @@ mod for_the_command_line {
     #[case::ended(vec![started_fact(), ended_fact()], TimeDelta::zero())]
     #[case::expired(vec![started_fact()], LIFETIME)]
     #[case::unknown(vec![], TimeDelta::zero())]
-    fn a_session_that_is_not_live_makes_none(#[case] history: Vec<Fact>, #[case] at: TimeDelta) {
+    #[case::suspended(vec![started_fact(), suspended()], TimeDelta::zero())]
+    #[case::from_before_a_suspension(vec![started_fact(), suspended(), reinstated()], TimeDelta::zero())]
+    fn a_session_that_is_not_good_makes_none(#[case] history: Vec<Fact>, #[case] at: TimeDelta) {
         let story = given(history).by(by_session(session(1))).at(at);
         story.when(&start()).refused(SessionRefusal::Ended);
     }
@@ -66,6 +75,41 @@ mod for_the_command_line {
     fn another_session_than_the_one_shown_makes_none() {
         let story = given([started_fact()]).by(by_session(session(3)));
         story.when(&start()).refused(SessionRefusal::Ended);
+    }
+
+    #[test]
+    fn a_session_of_a_reinstated_account_makes_another() {
+        let minted_by = Some(CredentialId::Session(session(1)));
+        let event = started(ADA, SessionMethod::CommandLine, minted_by, after(LIFETIME), &origin());
+        let story = given([suspended(), reinstated(), started_fact()]).by(by_session(session(1)));
+        story.when(&start()).then(after(LIFETIME), [(session(2).into(), event.into())]);
+    }
+
+    /// Session 1, which another one made for the command line.
+    fn for_the_command_line() -> Fact {
+        let minted_by = Some(CredentialId::Session(session(3)));
+        let method = SessionMethod::CommandLine;
+        fact(session(1), started(ADA, method, minted_by, after(LIFETIME), &Origin::default()))
+    }
+
+    #[test]
+    fn a_session_of_the_command_line_makes_no_further_one() {
+        let story = given([for_the_command_line()]).by(by_session(session(1)));
+        story.when(&start()).refused(SessionRefusal::NotFromALogin);
+        assert_eq!(SessionRefusal::NotFromALogin.to_string(), "a session from a login is required");
+    }
+
+    #[test]
+    fn one_that_ended_is_told_so_first() {
+        let story = given([for_the_command_line(), ended_fact()]).by(by_session(session(1)));
+        story.when(&start()).refused(SessionRefusal::Ended);
+    }
+
+    #[test]
+    fn another_persons_session_makes_none() {
+        let story = given([eve_registered(), started_fact()]).by(by_eve(1));
+        story.when(&start()).refused(SessionRefusal::Ended);
+        story.when(&StartCommandLineSession { user: EVE, ..start() }).refused(SessionRefusal::Ended);
     }
 
     #[rstest]
@@ -100,13 +144,22 @@ mod ending {
         story.when(&END).then((), [(session(1).into(), ended_event().into())]);
     }
 
+    /// To end is always safe, so it is not asked whether the session shown is still good.
+    #[rstest]
+    #[case::suspended(vec![suspended()])]
+    #[case::from_before_a_suspension(vec![suspended(), reinstated()])]
+    fn a_session_of_a_closed_account_is_ended_too(#[case] then: Vec<Fact>) {
+        let story = given([vec![started_fact()], then].concat()).by(by_session(session(1)));
+        story.when(&END).then((), [(session(1).into(), ended_event().into())]);
+    }
+
     #[test]
     fn a_second_time_nothing_happens() {
         given([started_fact(), ended_fact()]).by(by_session(session(1))).when(&END).unchanged(());
     }
 
     #[rstest]
-    #[case::a_stranger(by_eve())]
+    #[case::a_stranger(by_eve(7))]
     #[case::nobody(Principal::Anonymous)]
     #[case::an_operator(Principal::Operator)]
     fn nobody_else_ends_it(#[case] principal: Principal) {
@@ -133,11 +186,11 @@ fn an_origin_formats_as_nothing() {
 #[test]
 fn a_session_is_live_from_its_start_until_it_expires() {
     let mut state = Session::INITIAL;
-    assert!(!state.is_live(START));
-    let event = started(ADA, SessionMethod::EmailCode, None, after(LIFETIME), &Origin::default());
-    state.evolve(&event.into());
-    assert!(state.is_live(START));
-    assert!(!state.is_live(after(LIFETIME)));
-    state.evolve(&ended_event().into());
-    assert!(!state.is_live(START));
+    assert_eq!(state.live(START), None);
+    state.evolve(&started_fact().recorded(1));
+    assert!(state.live(START).is_some());
+    assert!(state.live(after(LIFETIME) - TimeDelta::microseconds(1)).is_some());
+    assert_eq!(state.live(after(LIFETIME)), None);
+    state.evolve(&ended_fact().recorded(2));
+    assert_eq!(state.live(START), None);
 }

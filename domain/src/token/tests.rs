@@ -5,34 +5,23 @@ mod revoking;
 use tally_events::{
     SessionId,
     session::{SessionEndReason, SessionEnded, SessionMethod, SessionStarted},
-    user::{UserReinstated, UserSuspended},
 };
 
 use super::*;
-use crate::testing::{ADA, EVE, Fact, after, by_session, by_token, fact, given, person, session, token};
+use crate::testing::{
+    self, ADA, EVE, Fact, Given, after, by_session, by_token, eve_registered, fact, minted, minted_event,
+    person, registered, reinstated, session, suspended, token,
+};
 
 const SESSION: CredentialId = CredentialId::Session(session(1));
 
+/// Ada has an account, and then this happened.
+fn given(history: impl IntoIterator<Item = Fact>) -> Given {
+    testing::given([registered()].into_iter().chain(history))
+}
+
 fn days(count: i64) -> TimeDelta {
     TimeDelta::days(count)
-}
-
-/// The event of a token of Ada's that expires so many days after the story began.
-fn minted_event(minted_by: CredentialId, expires: Option<i64>) -> TokenMinted {
-    TokenMinted {
-        kind: TokenKind::PersonalAccessToken,
-        user_id: ADA,
-        name: Personal::clear("laptop"),
-        hash: "0ff1ce00".repeat(8),
-        prefix: "mul_01234567".to_owned(),
-        minted_by,
-        expires_at: expires.map(|count| after(days(count))),
-    }
-}
-
-/// Token `number` was minted by a session of Ada's.
-fn minted(number: u32, expires: Option<i64>) -> Fact {
-    fact(token(number), minted_event(SESSION, expires))
 }
 
 /// Token `number` was minted by token `parent`.
@@ -64,18 +53,18 @@ fn session_ended(id: SessionId) -> Fact {
 fn a_token_is_live_until_it_expires_or_is_revoked() {
     let mut state = Token::INITIAL;
     assert_eq!(state.live(after(days(0))), None);
-    state.evolve(&minted_event(SESSION, Some(5)).into());
+    state.evolve(&minted(1, Some(5)).recorded(1));
     assert!(state.live(after(days(5)) - TimeDelta::microseconds(1)).is_some());
     assert_eq!(state.live(after(days(5))), None);
-    state.evolve(&TokenRenewed { user_id: ADA, expires_at: after(days(9)) }.into());
+    state.evolve(&fact(token(1), TokenRenewed { user_id: ADA, expires_at: after(days(9)) }).recorded(2));
     assert!(state.live(after(days(5))).is_some());
-    state.evolve(&TokenRevoked { user_id: ADA, reason: RevocationReason::Requested }.into());
+    state.evolve(&revoked(1).recorded(3));
     assert_eq!(state.live(after(days(0))), None);
 }
 
 #[test]
 fn a_token_without_an_expiry_is_live_for_ever() {
     let mut state = Token::INITIAL;
-    state.evolve(&minted_event(SESSION, None).into());
+    state.evolve(&minted(1, None).recorded(1));
     assert!(state.live(DateTime::<Utc>::MAX_UTC).is_some());
 }

@@ -1,30 +1,35 @@
+use chrono::TimeDelta;
 use rstest::rstest;
-use tally_events::user::UserRegistered;
+use tally_events::{
+    session::{SessionEndReason, SessionEnded, SessionMethod},
+    token::{RevocationReason, TokenRevoked},
+};
 
 use super::*;
 use crate::{
     principal::{PersonCredential, Principal},
-    testing::{ADA, EVE, Fact, after, by_session, by_token, fact, given, person, session, token},
+    session::{Origin, started},
+    testing::{
+        ADA, EVE, Fact, after, by_session, by_token, fact, given, minted, person, registered, reinstated,
+        session, suspended, token,
+    },
 };
-
-fn registered() -> Fact {
-    let (email, name) = (Personal::clear("ada@example.org"), Personal::clear("ada"));
-    fact(ADA, UserRegistered { email, name })
-}
-
-fn suspended() -> Fact {
-    fact(ADA, UserSuspended {})
-}
-
-fn reinstated() -> Fact {
-    fact(ADA, UserReinstated {})
-}
 
 mod profile {
     use super::*;
 
-    fn change(change: ProfileChange) -> ChangeProfile {
-        ChangeProfile { user: ADA, change }
+    const SESSION: CredentialId = CredentialId::Session(session(1));
+    const TOKEN: CredentialId = CredentialId::Token(token(1));
+
+    /// Ada, logged in by session 1 for a day, with token 1.
+    fn logged_in() -> Vec<Fact> {
+        let event =
+            started(ADA, SessionMethod::EmailCode, None, after(TimeDelta::days(1)), &Origin::default());
+        vec![registered(), fact(session(1), event), minted(1, None)]
+    }
+
+    fn change(credential: CredentialId, change: ProfileChange) -> ChangeProfile {
+        ChangeProfile { user: ADA, credential, change }
     }
 
     fn name() -> ProfileChange {
@@ -32,15 +37,15 @@ mod profile {
     }
 
     #[rstest]
-    #[case::by_session(by_session(session(1)))]
-    #[case::by_token(by_token(token(1)))]
-    fn only_what_was_sent_changes(#[case] principal: Principal) {
+    #[case::by_session(by_session(session(1)), SESSION)]
+    #[case::by_token(by_token(token(1)), TOKEN)]
+    fn only_what_was_sent_changes(#[case] principal: Principal, #[case] credential: CredentialId) {
         let changed = UserProfileChanged {
             name: Some(Personal::clear("Ada Lovelace")),
             ..UserProfileChanged::default()
         };
-        let story = given([registered()]).by(principal);
-        story.when(&change(name())).then((), [(ADA.into(), changed.into())]);
+        let story = given(logged_in()).by(principal);
+        story.when(&change(credential, name())).then((), [(ADA.into(), changed.into())]);
     }
 
     #[test]
@@ -60,27 +65,59 @@ mod profile {
             timezone: Some(Personal::clear("")),
             profile_description: Some(Personal::clear("engines")),
         };
-        let story = given([registered()]).by(by_session(session(1)));
-        story.when(&change(all)).then((), [(ADA.into(), changed.into())]);
+        let story = given(logged_in()).by(by_session(session(1)));
+        story.when(&change(SESSION, all)).then((), [(ADA.into(), changed.into())]);
     }
 
     #[test]
     fn when_nothing_was_sent_nothing_happens() {
-        let story = given([registered()]).by(by_session(session(1)));
-        story.when(&change(ProfileChange::default())).unchanged(());
+        let story = given(logged_in()).by(by_session(session(1)));
+        story.when(&change(SESSION, ProfileChange::default())).unchanged(());
     }
 
     #[rstest]
-    #[case::a_stranger(person(EVE, PersonCredential::Session { id: session(7), expires_at: after(chrono::TimeDelta::days(1)) }))]
+    #[case::a_stranger(person(EVE, PersonCredential::Session { id: session(1), expires_at: after(TimeDelta::days(1)) }))]
+    #[case::another_session(by_session(session(2)))]
+    #[case::another_credential(by_token(token(1)))]
     #[case::nobody(Principal::Anonymous)]
     #[case::an_operator(Principal::Operator)]
     fn nobody_else_changes_it(#[case] principal: Principal) {
-        given([registered()]).by(principal).when(&change(name())).refused(UserRefusal::Unknown);
+        let story = given(logged_in()).by(principal);
+        story.when(&change(SESSION, name())).refused(UserRefusal::Unknown);
     }
 
     #[test]
     fn an_unknown_account_has_no_profile() {
-        given([]).by(by_session(session(1))).when(&change(name())).refused(UserRefusal::Unknown);
+        let story = given(logged_in().split_off(1)).by(by_session(session(1)));
+        story.when(&change(SESSION, name())).refused(UserRefusal::Unknown);
+    }
+
+    #[test]
+    fn an_unknown_credential_changes_nothing() {
+        let story = given([registered()]).by(by_session(session(1)));
+        story.when(&change(SESSION, name())).refused(UserRefusal::Unknown);
+    }
+
+    #[test]
+    fn an_expired_session_changes_nothing() {
+        let story = given(logged_in()).by(by_session(session(1))).at(TimeDelta::days(1));
+        story.when(&change(SESSION, name())).refused(UserRefusal::Unknown);
+    }
+
+    /// The guard let the request in; what happened then came before the decision.
+    #[rstest]
+    #[case::ended(vec![
+        fact(session(1), SessionEnded { user_id: ADA, reason: SessionEndReason::LoggedOut }),
+        fact(token(1), TokenRevoked { user_id: ADA, reason: RevocationReason::Requested }),
+    ])]
+    #[case::suspended(vec![suspended()])]
+    #[case::suspended_and_reinstated(vec![suspended(), reinstated()])]
+    fn a_credential_that_just_ended_changes_nothing(#[case] then: Vec<Fact>) {
+        let history = [logged_in(), then].concat();
+        for (principal, credential) in [(by_session(session(1)), SESSION), (by_token(token(1)), TOKEN)] {
+            let story = given(history.clone()).by(principal);
+            story.when(&change(credential, name())).refused(UserRefusal::Unknown);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tally_domain::{Dependency, Invalidation, dependency::invalidation, world::State};
-use tally_events::{Event, StreamId, StreamKind, Version};
+use tally_events::{Event, Position, Recorded, StreamId, StreamKind, Version};
 use uuid::Uuid;
 
 use crate::{START, recorded, through_a_snapshot};
@@ -52,10 +52,11 @@ fn exists(state: &State) -> bool {
     }
 }
 
-fn is_live(state: &State, now: DateTime<Utc>) -> bool {
+/// Whether it is live for a credential that was made at `made`.
+fn is_live(state: &State, made: Position, now: DateTime<Utc>) -> bool {
     match state {
-        State::User(user) => user.registered && !user.suspended,
-        State::Session(session) => session.is_live(now),
+        State::User(user) => user.admits(made),
+        State::Session(session) => session.live(now).is_some(),
         State::Token(token) => token.live(now).is_some(),
         State::Login(_) => false,
     }
@@ -88,8 +89,9 @@ proptest! {
         let stream = kind.stream(Uuid::from_u128(1));
         let initial = State::initial(stream);
         let mut state = initial.clone();
-        for event in events {
-            let recorded = recorded(stream, event, START);
+        for (index, event) in (1..).zip(events) {
+            let recorded = Recorded { position: Position(2 * index), ..recorded(stream, event, START) };
+            let credentials = [Position(2 * index - 1), Position(2 * index + 1)];
             let mut fresh = initial.clone();
             fresh.evolve(&recorded);
             if exists(&state) && exists(&fresh) {
@@ -100,7 +102,10 @@ proptest! {
             resumed.evolve(&recorded);
             state.evolve(&recorded);
             prop_assert_eq!(&resumed, &state, "a snapshot resumes as if there had been none");
-            let changed = exists(&before) && moments().any(|at| is_live(&before, at) != is_live(&state, at));
+            let changed = exists(&before)
+                && credentials.into_iter().any(|made| {
+                    moments().any(|at| is_live(&before, made, at) != is_live(&state, made, at))
+                });
             if changed {
                 let expected = dependency(stream).map(Invalidation::Of);
                 prop_assert_eq!(Some(invalidation(&recorded)), expected, "{}", recorded.event.name());

@@ -10,7 +10,7 @@ use tally_domain::{
     world::State,
 };
 use tally_events::{
-    CodeId, Event, LoginId, SessionId, StreamId, UserId, Version, login::RefusalReason, seal::Key,
+    CodeId, Event, Hidden, LoginId, SessionId, StreamId, UserId, Version, login::RefusalReason, seal::Key,
 };
 use uuid::Uuid;
 
@@ -95,7 +95,7 @@ impl Door {
             code: id,
             user: None,
             email: email(),
-            salt: "salt".to_owned(),
+            salt: Hidden::new("salt"),
             mac: digits.mac(&KEY, id, "salt"),
             origin: Origin::default(),
         };

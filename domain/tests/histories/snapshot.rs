@@ -9,7 +9,7 @@ use tally_domain::{
     user::User,
     world::State,
 };
-use tally_events::{CodeId, CredentialId, SessionId, UserId};
+use tally_events::{CodeId, CredentialId, Hidden, Position, SessionId, UserId, session::SessionMethod};
 use uuid::Uuid;
 
 use crate::{START, through_a_snapshot};
@@ -25,13 +25,13 @@ fn reads_back(state: &State, text: &str) {
 
 #[test]
 fn of_a_user() {
-    let user = User { registered: true, suspended: false };
-    reads_back(&State::User(user), r#"{"user":{"registered":true,"suspended":false}}"#);
+    let user = User { registered: true, suspended: false, credentials_after: Position(7) };
+    reads_back(&State::User(user), r#"{"user":{"registered":true,"suspended":false,"credentials_after":7}}"#);
 }
 
 #[test]
 fn of_a_login() {
-    let (salt, mac) = ("salt".to_owned(), "mac".to_owned());
+    let (salt, mac) = (Hidden::new("salt"), Hidden::new("mac"));
     let live = LiveCode { id: CodeId(ID), salt, mac, expires_at: START, attempts: 4 };
     let guess = START + TimeDelta::microseconds(1);
     let login = Login { live: Some(live), issued: vec![START], guessed: vec![guess] };
@@ -47,11 +47,13 @@ fn of_a_login() {
 
 #[test]
 fn of_a_session() {
-    let session = Session { started: Some(Started { user: UserId(ID), expires_at: START }), ended: true };
+    let method = SessionMethod::CommandLine;
+    let started = Started { user: UserId(ID), method, position: Position(7), expires_at: START };
     reads_back(
-        &State::Session(session),
+        &State::Session(Session { started: Some(started), ended: true }),
         concat!(
             r#"{"session":{"started":{"user":"00000000-0000-0000-0000-000000000000","#,
+            r#""method":"command_line","position":7,"#,
             r#""expires_at":"2026-01-01T00:00:00Z"},"ended":true}}"#,
         ),
     );
@@ -60,12 +62,11 @@ fn of_a_session() {
 #[test]
 fn of_a_token() {
     let minted_by = CredentialId::Session(SessionId(ID));
-    let token =
-        Token { minted: Some(Minted { user: UserId(ID), minted_by, expires_at: None }), revoked: true };
+    let minted = Minted { user: UserId(ID), position: Position(7), minted_by, expires_at: None };
     reads_back(
-        &State::Token(token),
+        &State::Token(Token { minted: Some(minted), revoked: true }),
         concat!(
-            r#"{"token":{"minted":{"user":"00000000-0000-0000-0000-000000000000","#,
+            r#"{"token":{"minted":{"user":"00000000-0000-0000-0000-000000000000","position":7,"#,
             r#""minted_by":{"kind":"session","id":"00000000-0000-0000-0000-000000000000"},"#,
             r#""expires_at":null},"revoked":true}}"#,
         ),

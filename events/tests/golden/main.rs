@@ -120,3 +120,19 @@ fn golden_files_are_only_ever_added() {
         .collect();
     assert_eq!(there, listed, "a golden file was changed, removed, or not listed");
 }
+
+/// Logs hold the `Debug` of events; what recognises a secret is never in it.
+#[test]
+fn no_golden_event_formats_its_hash_salt_or_mac() {
+    let mut hidden_seen = 0;
+    for golden in file::all() {
+        let payload: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(golden.payload.get()).unwrap();
+        let formatted = format!("{:?}", golden.decode());
+        for secret in ["hash", "salt", "mac"].iter().filter_map(|key| payload.get(*key)?.as_str()) {
+            hidden_seen += 1;
+            assert!(!formatted.contains(secret), "{}: {formatted}", golden.file);
+        }
+    }
+    assert!(hidden_seen >= 3, "the golden files hold hash, salt and mac");
+}

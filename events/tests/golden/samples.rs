@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 use tally_events::{
-    CodeId, CredentialId, Event, LoginId, Personal, Place, SessionId, StreamId, TokenId, UserId, Version,
+    CodeId, CredentialId, Event, Hidden, LoginId, Personal, Place, SessionId, StreamId, TokenId, UserId,
+    Version,
     login::{LoginCodeIssued, LoginCodeRefused, LoginCodeVerified, RefusalReason},
     session::{SessionEndReason, SessionEnded, SessionMethod, SessionStarted},
     token::{RevocationReason, TokenKind, TokenMinted, TokenRenewed, TokenRevoked},
@@ -112,8 +113,8 @@ fn logins() -> Vec<Sample> {
     let issued = LoginCodeIssued {
         code_id: CODE,
         user_id: Some(USER),
-        salt: "0123456789abcdeffedcba9876543210".to_owned(),
-        mac: "5ca1ab1e".repeat(8),
+        salt: Hidden::new("0123456789abcdeffedcba9876543210"),
+        mac: Hidden::new("5ca1ab1e".repeat(8)),
         expires_at: FRACTION,
         email: Personal::clear("ada@example.org"),
         address: personal("2001:db8::1"),
@@ -173,7 +174,7 @@ fn tokens() -> Vec<Sample> {
         kind: TokenKind::PersonalAccessToken,
         user_id: USER,
         name: Personal::clear("laptop — büro"),
-        hash: "0ff1ce00".repeat(8),
+        hash: Hidden::new("0ff1ce00".repeat(8)),
         prefix: "mul_01234567".to_owned(),
         minted_by: CredentialId::Token(PARENT),
         expires_at: Some(FRACTION),

@@ -22,10 +22,7 @@ pub async fn logout(State(app): State<App>, request: Request) -> Result<Response
     let credential = credential_of(&parts.method, &parts.headers);
     let ended = match credential {
         Ok(credential) => match verify(&app, &credential).await {
-            Ok(Principal::Person {
-                user,
-                credential: credential @ PersonCredential::Session { id, .. },
-            }) => {
+            Ok(Principal::Person { user, credential: credential @ PersonCredential::Session { id, .. } }) => {
                 let principal = Principal::Person { user, credential };
                 let command = EndSession { session: id };
                 let refused = |refusal: tally_domain::session::SessionRefusal| ApiError::internal(&refusal);
@@ -37,7 +34,7 @@ pub async fn logout(State(app): State<App>, request: Request) -> Result<Response
         Err(_) => Ok(false),
     };
     let clear = |mut response: Response| {
-        app.settings.cookies.clear(response.headers_mut(), app.store.clock().now());
+        app.settings.cookies.clear(response.headers_mut());
         response
     };
     match ended {

@@ -61,14 +61,17 @@ pub async fn verify_code(
     match verification {
         Verification::Verified { user, session, expires_at } => {
             let token = sign(&app, user, session, expires_at)?;
-            let profile = find_profile(app.pool(), app.keys(), user).await?.ok_or_else(ApiError::unavailable)?;
+            let profile =
+                find_profile(app.pool(), app.keys(), user).await?.ok_or_else(ApiError::unavailable)?;
             let mut response =
                 Json(Answer { token: token.expose().to_owned(), user: User::from(profile) }).into_response();
-            set_cookies(&app, response.headers_mut(), &token, expires_at);
+            set_cookies(&app, response.headers_mut(), &token);
             response.headers_mut().insert(LOG_POSITION, position.0.into());
             Ok(response)
         }
-        Verification::NoLiveCode | Verification::Wrong => Err(ApiError::bad_request("invalid or expired code")),
+        Verification::NoLiveCode | Verification::Wrong => {
+            Err(ApiError::bad_request("invalid or expired code"))
+        }
         Verification::SignupProhibited => Err(ApiError::forbidden("signup prohibited")),
         Verification::AccountSuspended => Err(ApiError::account_disabled()),
     }
@@ -107,13 +110,19 @@ async fn verify(
 }
 
 /// The JWT of a session that just started.
-pub fn sign(app: &App, user: UserId, session: SessionId, expires_at: DateTime<Utc>) -> Result<Plaintext, ApiError> {
+pub fn sign(
+    app: &App,
+    user: UserId,
+    session: SessionId,
+    expires_at: DateTime<Utc>,
+) -> Result<Plaintext, ApiError> {
     let now = app.store.clock().now();
     app.settings.signer.sign(user, session, now, expires_at).map_err(|error| ApiError::internal(&error))
 }
 
-fn set_cookies(app: &App, headers: &mut HeaderMap, token: &Plaintext, expires_at: DateTime<Utc>) {
+fn set_cookies(app: &App, headers: &mut HeaderMap, token: &Plaintext) {
     let mut nonce = [0; 16];
     fill_random(&mut nonce);
-    app.settings.cookies.set(headers, token, nonce, app.store.clock().now(), expires_at);
+    let now = app.store.clock().now();
+    app.settings.cookies.set(headers, token, nonce, now, app.settings.session_lifetime);
 }

@@ -22,8 +22,18 @@ use crate::{error::ApiError, guard::Caller, routes::LOG_POSITION, state::App};
 const PAGE_DEFAULT: i64 = 50;
 /// What a query string may name.
 const PARAMETERS: [&str; 12] = [
-    "actor", "credential", "line", "workspace", "name", "subject", "since", "until", "from_position",
-    "to_position", "limit", "cursor",
+    "actor",
+    "credential",
+    "line",
+    "workspace",
+    "name",
+    "subject",
+    "since",
+    "until",
+    "from_position",
+    "to_position",
+    "limit",
+    "cursor",
 ];
 
 #[derive(Serialize)]
@@ -121,15 +131,19 @@ impl Parameters {
 
     fn id(&self, name: &'static str) -> Result<Option<Uuid>, ApiError> {
         let parse = |text: &str| text.parse::<tally_events::RequestId>().map(Uuid::from);
-        self.get(name).map(parse).transpose().map_err(|_| ApiError::bad_request(format!("invalid {name}: not a UUID")))
+        self.get(name)
+            .map(parse)
+            .transpose()
+            .map_err(|_| ApiError::bad_request(format!("invalid {name}: not a UUID")))
     }
 
     fn time(&self, name: &'static str) -> Result<Option<DateTime<Utc>>, ApiError> {
         let parse = |text: &str| DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
-        self.get(name)
-            .map(parse)
-            .transpose()
-            .map_err(|_| ApiError::bad_request(format!("invalid {name}: not an RFC 3339 time such as 2026-01-31T12:00:00Z")))
+        self.get(name).map(parse).transpose().map_err(|_| {
+            ApiError::bad_request(format!(
+                "invalid {name}: not an RFC 3339 time such as 2026-01-31T12:00:00Z"
+            ))
+        })
     }
 
     fn position(&self, name: &'static str) -> Result<Option<Position>, ApiError> {

@@ -25,8 +25,8 @@ const PAGE_MAX: u16 = 200;
 
 /// Read the audit trail, newest first
 ///
-/// Filters add up: an event is shown if it passes all of them. Times are UTC. The table shortens ids on a terminal of
-/// less than 200 columns; they are whole in a pipe and with --json.
+/// One of --actor, --credential, --name and --subject can be given, and bounded by times and positions. Times are UTC.
+/// The table shortens ids on a terminal of less than 200 columns; they are whole in a pipe and with --json.
 #[derive(Clone, Debug, Default, Args)]
 #[command(after_help = "\
 Times are RFC 3339 (2026-10-07T14:03:00Z), a day (2026-10-07), or how long ago (30m, 2h, 7d).
@@ -113,8 +113,7 @@ pub(super) async fn run(client: &Client, args: AuditArgs) -> Result<(), Failure>
 async fn print_json(client: &Client, args: &AuditArgs, now: DateTime<Utc>) -> Result<(), Failure> {
     let mut pages = Pages::new(client, args.query(now)?);
     let Some(mut page) = pages.next().await? else { return Ok(()) };
-    while args.all {
-        let Some(next) = pages.next().await? else { break };
+    while let Some(next) = if args.all { pages.next().await? } else { None } {
         page.events.extend(next.events);
         page.next_cursor = next.next_cursor;
     }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod arguments;
+mod auth;
 mod login;
 mod machine;
 mod output;

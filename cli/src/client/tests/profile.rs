@@ -1,4 +1,5 @@
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -72,19 +73,22 @@ fn a_profile_is_replaced_whole_and_leaves_nothing_behind() {
 #[test]
 fn a_failed_write_leaves_the_old_profile_and_nothing_else() {
     let home = tempfile::tempdir().expect("a directory");
-    // A directory in the file's place cannot be renamed over.
-    let mut profile = load(home.path()).expect("empty");
-    fs::create_dir(home.path().join("default.json")).expect("made");
-    assert_eq!(
-        profile.update(&[(Key::Token, Some("mul_x"))]).expect_err("refused").exit_code(),
-        ExitCode::Other
-    );
+    let file = home.path().join("default.json");
+    fs::write(&file, r#"{"token":"mul_old"}"#).expect("written");
+    let profile = load(home.path()).expect("read");
+    profile.in_place_of(|_| Err(io::ErrorKind::StorageFull.into()), |_| Ok(())).expect_err("no room");
+    profile.in_place_of(|_| Ok(()), |_| Err(io::ErrorKind::Other.into())).expect_err("no renaming");
     assert_eq!(fs::read_dir(home.path()).expect("listed").count(), 1);
+    assert_eq!(fs::read_to_string(&file).expect("kept"), r#"{"token":"mul_old"}"#);
+}
 
-    let file = home.path().join("file");
-    fs::write(&file, "").expect("written");
-    let profile = Profile::load(&file.join("tally"), &name("default"));
-    assert!(profile.is_err() || profile.is_ok_and(|profile| profile.check_writable().is_err()));
+#[test]
+fn a_place_without_room_for_a_profile_is_told() {
+    let home = tempfile::tempdir().expect("a directory");
+    let profile = load(&home.path().join("tally")).expect("empty");
+    fs::write(home.path().join("tally"), "").expect("a file where the directory should be");
+    assert_eq!(profile.check_writable().expect_err("refused").exit_code(), ExitCode::Other);
+    assert_eq!(load(&home.path().join("tally")).expect_err("refused").exit_code(), ExitCode::Other);
 }
 
 #[rstest]

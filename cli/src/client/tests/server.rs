@@ -23,12 +23,10 @@ impl Reply {
     }
 
     fn to_bytes(&self) -> Vec<u8> {
-        let mut text = format!("HTTP/1.1 {} Said\r\nconnection: close\r\n", self.status);
-        for (name, value) in &self.headers {
-            text += &format!("{name}: {value}\r\n");
-        }
-        text += &format!("content-length: {}\r\n\r\n{}", self.body.len(), self.body);
-        text.into_bytes()
+        let mut lines = vec![format!("HTTP/1.1 {} Said", self.status), "connection: close".to_owned()];
+        lines.push(format!("content-length: {}", self.body.len()));
+        lines.extend(self.headers.iter().map(|(name, value)| format!("{name}: {value}")));
+        format!("{}\r\n\r\n{}", lines.join("\r\n"), self.body).into_bytes()
     }
 }
 

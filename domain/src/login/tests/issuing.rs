@@ -92,3 +92,15 @@ fn a_day_after_the_first_of_thirty_guesses_a_code_is_made() {
     let story = given(thirty_guesses()).at(TimeDelta::days(1));
     story.when(&issue(9)).then((), [(LOGIN.into(), event.into())]);
 }
+
+/// Commands and states are formatted into logs; what a code can be guessed from is not.
+#[test]
+fn salt_and_mac_format_as_nothing() {
+    let mut login = Login::INITIAL;
+    login.evolve(&issued(1, minutes(0)).recorded(1));
+    let (salt, mac) = (SALT, digits(1).mac(&KEY, code(1), SALT));
+    let event = issue_event(1, None, after(minutes(0)));
+    for formatted in [format!("{login:?}"), format!("{:?}", issue(1)), format!("{event:?}")] {
+        assert!(!formatted.contains(salt) && !formatted.contains(&*mac), "{formatted}");
+    }
+}

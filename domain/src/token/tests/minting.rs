@@ -16,7 +16,10 @@ fn mint(minted_by: CredentialId, expires_in_days: Option<i64>) -> MintToken {
 
 /// Token 9 came to be, expiring so many days after the story began.
 fn came_to_be(minted_by: CredentialId, expires: Option<i64>) -> [(StreamId, Event); 1] {
-    [(token(9).into(), TokenMinted { hash: "ab".repeat(32), ..minted_event(minted_by, expires) }.into())]
+    [(
+        token(9).into(),
+        TokenMinted { hash: Hidden::new("ab".repeat(32)), ..minted_event(minted_by, expires) }.into(),
+    )]
 }
 
 const BY_TOKEN: CredentialId = CredentialId::Token(token(1));
@@ -85,16 +88,36 @@ fn a_dead_session_mints_nothing(#[case] history: Vec<Fact>, #[case] at: TimeDelt
 #[case::by_session(by_session(session(1)), SESSION)]
 #[case::by_token(by_token(token(1)), BY_TOKEN)]
 fn a_suspended_account_mints_nothing(#[case] principal: Principal, #[case] minted_by: CredentialId) {
-    let history = [session_started(session(1), 30), minted(1, None), fact(ADA, UserSuspended {})];
+    let history = [session_started(session(1), 30), minted(1, None), suspended()];
     given(history).by(principal).when(&mint(minted_by, None)).refused(TokenRefusal::CredentialEnded);
 }
 
 #[test]
 fn a_reinstated_account_mints_again() {
-    let history =
-        [fact(ADA, UserSuspended {}), fact(ADA, UserReinstated {}), session_started(session(1), 30)];
-    let story = given(history).by(by_session(session(1)));
+    let history = [suspended(), reinstated(), session_started(session(1), 30), minted(1, None)];
+    let story = given(history.clone()).by(by_session(session(1)));
     story.when(&mint(SESSION, None)).then(None, came_to_be(SESSION, None));
+    let story = given(history).by(by_token(token(1)));
+    story.when(&mint(BY_TOKEN, None)).then(None, came_to_be(BY_TOKEN, None));
+}
+
+/// The guard let the request in before the suspension; the reinstatement came before the decision.
+#[rstest]
+#[case::by_session(by_session(session(1)), SESSION)]
+#[case::by_token(by_token(token(1)), BY_TOKEN)]
+fn a_credential_from_before_a_suspension_mints_nothing_after_the_reinstatement(
+    #[case] principal: Principal,
+    #[case] minted_by: CredentialId,
+) {
+    let history = [session_started(session(1), 30), minted(1, None), suspended(), reinstated()];
+    given(history).by(principal).when(&mint(minted_by, None)).refused(TokenRefusal::CredentialEnded);
+}
+
+#[test]
+fn another_persons_credential_mints_nothing_for_ada() {
+    let foreign = fact(token(1), TokenMinted { user_id: EVE, ..minted_event(SESSION, None) });
+    let story = given([foreign]).by(by_token(token(1)));
+    story.when(&mint(BY_TOKEN, None)).refused(TokenRefusal::CredentialEnded);
 }
 
 #[rstest]

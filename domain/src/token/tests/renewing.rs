@@ -4,7 +4,7 @@ use super::*;
 
 /// Token 1 renews itself; `parent` is what a projection knew of its line.
 fn renew(parent: Option<u32>) -> RenewToken {
-    RenewToken { token: token(1), parent: parent.map(token) }
+    RenewToken { user: ADA, token: token(1), parent: parent.map(token) }
 }
 
 /// Token 1 was renewed until this many days after the story began.
@@ -75,6 +75,7 @@ fn a_token_that_already_lives_as_long_as_the_one_above_gains_nothing() {
 #[rstest]
 #[case::revoked(vec![minted(2, None), revoked(2), minted_below(1, 2, Some(20))])]
 #[case::expired(vec![minted(2, Some(14)), minted_below(1, 2, Some(20))])]
+#[case::from_before_a_suspension(vec![minted(2, None), suspended(), reinstated(), minted_below(1, 2, Some(20))])]
 fn a_token_whose_parent_is_gone_lives_out_its_days(#[case] history: Vec<Fact>) {
     keeps(history, days(14), renew(Some(2)), Some(20));
 }
@@ -83,9 +84,23 @@ fn a_token_whose_parent_is_gone_lives_out_its_days(#[case] history: Vec<Fact>) {
 #[case::revoked(vec![minted(1, Some(20)), revoked(1)], days(14))]
 #[case::expired(vec![minted(1, Some(20))], days(20))]
 #[case::unknown(vec![], days(14))]
+#[case::suspended(vec![minted(1, Some(20)), suspended()], days(14))]
+#[case::from_before_a_suspension(vec![minted(1, Some(20)), suspended(), reinstated()], days(14))]
 fn a_dead_token_is_not_renewed(#[case] history: Vec<Fact>, #[case] at: TimeDelta) {
     let story = given(history).by(by_token(token(1))).at(at);
     story.when(&renew(None)).refused(TokenRefusal::CredentialEnded);
+}
+
+#[test]
+fn a_token_of_a_reinstated_account_is_renewed() {
+    renews([suspended(), reinstated(), minted(1, Some(20))], days(14), renew(None), days(104));
+}
+
+#[test]
+fn a_stranger_who_names_themselves_renews_nothing_of_adas() {
+    let eve = PersonCredential::PersonalAccessToken { id: token(1), expires_at: None };
+    let story = given([eve_registered(), minted(1, Some(20))]).by(person(EVE, eve)).at(days(14));
+    story.when(&RenewToken { user: EVE, ..renew(None) }).refused(TokenRefusal::CredentialEnded);
 }
 
 #[rstest]

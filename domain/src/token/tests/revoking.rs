@@ -32,6 +32,16 @@ fn its_owner_revokes_a_token(#[case] principal: Principal) {
     story.when(&revoke(1, [])).then(vec![token(1)], [requested(1)]);
 }
 
+/// To revoke is always safe, so it is not asked whether the credential shown is still good.
+#[rstest]
+#[case::revoked(vec![revoked(2)])]
+#[case::suspended(vec![suspended()])]
+#[case::from_before_a_suspension(vec![suspended(), reinstated()])]
+fn a_credential_that_ended_a_moment_ago_still_revokes(#[case] then: Vec<Fact>) {
+    let story = given([vec![minted(1, None), minted(2, None)], then].concat()).by(by_token(token(2)));
+    story.when(&revoke(1, [])).then(vec![token(1)], [requested(1)]);
+}
+
 #[test]
 fn an_expired_token_is_revoked_too() {
     let story = given([minted(1, Some(5))]).by(by_session(session(1))).at(days(6));
