@@ -225,23 +225,28 @@ fn tell(outage: &Outage, error: &(dyn std::error::Error + 'static)) {
 /// renewed, and deleted when the last lease it can have earned is over.
 pub(crate) async fn clean_up(inner: Arc<Inner>) {
     let outage = Outage::new("cleaning up after dead replicas");
-    let mut link = Link { inner: inner.clone(), connection: None };
     let silence = SILENCE.max(inner.settings.lease * 10);
     loop {
         sleep(CLEANUP_PERIOD).await;
-        let cleaned = async {
-            let marked = link.with(ANSWER_TIMEOUT, async |c| registry::mark_silent(c, silence).await).await?;
-            if marked.is_empty() {
-                return Ok(());
-            }
-            sleep(inner.settings.timing().bound()).await;
-            link.with(ANSWER_TIMEOUT, async |c| registry::remove(c, &marked).await).await?;
-            tracing::info!(replicas = marked.len(), "dead replicas were taken off the list");
-            Ok::<(), Failure>(())
-        };
-        match cleaned.await {
+        match clean_up_once(&inner, silence).await {
             Ok(()) => outage.worked(),
             Err(error) => outage.failed(&*error),
         }
     }
+}
+
+async fn clean_up_once(inner: &Inner, silence: Duration) -> Result<(), Failure> {
+    let pool = inner.store.pool();
+    let marked =
+        timeout(ANSWER_TIMEOUT, async { registry::mark_silent(&mut *pool.acquire().await?, silence).await });
+    let marked = marked.await.map_err(|_| TooLate)??;
+    if marked.is_empty() {
+        return Ok(());
+    }
+    sleep(inner.settings.timing().bound()).await;
+    let removed =
+        timeout(ANSWER_TIMEOUT, async { registry::remove(&mut *pool.acquire().await?, &marked).await });
+    removed.await.map_err(|_| TooLate)??;
+    tracing::info!(replicas = marked.len(), "dead replicas were taken off the list");
+    Ok(())
 }
