@@ -68,7 +68,7 @@ pub async fn log_request(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let status = response.status().as_u16();
     let duration_ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
-    if route.ends_with("/health") || route.ends_with("z") {
+    if route.ends_with("/health") || route.ends_with('z') {
         tracing::debug!(request.id = id, http.method = %method, http.route = route, http.status = status, duration_ms, "request");
     } else {
         tracing::info!(request.id = id, http.method = %method, http.route = route, http.status = status, duration_ms, "request");

@@ -24,8 +24,8 @@ pub struct Opened {
 
 enum Owned {
     Nothing,
-    Server(Embedded),
-    Command(Attached),
+    Server(Box<Embedded>),
+    Command(Box<Attached>),
 }
 
 impl Opened {
@@ -51,11 +51,11 @@ impl Opened {
                 let (options, owned) = if server {
                     let embedded =
                         Embedded::start(&config.data_dir, binaries.as_deref(), search_path).await?;
-                    (embedded.connect_options(), Owned::Server(embedded))
+                    (embedded.connect_options(), Owned::Server(Box::new(embedded)))
                 } else {
                     let attached =
                         Embedded::attach(&config.data_dir, binaries.as_deref(), search_path).await?;
-                    (attached.connect_options(), Owned::Command(attached))
+                    (attached.connect_options(), Owned::Command(Box::new(attached)))
                 };
                 Ok(Self { serving: options.clone(), migrating: options, owned })
             }

@@ -28,8 +28,8 @@ use crate::{
 
 /// How long requests under way may take to end after the signal to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
-const PURGE_INTERVAL: Duration = Duration::from_secs(60);
-const MINUTE: Duration = Duration::from_secs(60);
+const PURGE_INTERVAL: Duration = Duration::from_mins(1);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Runs the server until SIGTERM or SIGINT.
 pub async fn serve() -> Result<(), Failure> {

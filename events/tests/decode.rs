@@ -1,5 +1,7 @@
 //! Rows this release cannot read are refused, and the refusal says what was wrong.
 
+#![allow(clippy::pedantic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use chrono::DateTime;
 use tally_events::{Position, Version, recorded::Stored};
 use uuid::Uuid;

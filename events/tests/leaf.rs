@@ -1,6 +1,8 @@
 //! The leaf encoding is frozen: `golden/leaf.json` was computed by another program, from the table
 //! in the documentation of `leaf` alone.
 
+#![allow(clippy::pedantic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use tally_events::{Position, Version, leaf, recorded::Stored};

@@ -30,7 +30,7 @@ impl Projection for Credentials {
             let id = recorded.stream.uuid();
             match &recorded.event {
                 Event::TokenMinted(event) => {
-                    minted.hashes.push(hex_bytes(&event.hash));
+                    minted.hashes.push(hex::decode(&*event.hash).map_err(|error| sqlx::Error::Decode(error.into()))?);
                     minted.ids.push(id);
                     minted.kinds.push(event.kind.as_str().to_owned());
                     minted.users.push(event.user_id.0);
@@ -67,11 +67,6 @@ const fn minted_by_kind(credential: CredentialId) -> &'static str {
         CredentialId::Session(_) => "session",
         CredentialId::Token(_) => "token",
     }
-}
-
-/// The bytes of a stored hash. Whatever is not hex matches no credential.
-fn hex_bytes(text: &str) -> Vec<u8> {
-    hex::decode(text).unwrap_or_else(|_| text.as_bytes().to_vec())
 }
 
 #[derive(Default)]

@@ -68,20 +68,17 @@ async fn prepare(
     .bind(projection.version())
     .fetch_optional(&mut *transaction)
     .await?;
-    let position = match begun {
-        Some(position) => Position(position),
-        None => {
-            for table in projection.tables() {
-                execute(&mut transaction, &format!("drop table if exists rebuild.{table}")).await?;
-                execute(
-                    &mut transaction,
-                    &format!("create table rebuild.{table} (like public.{table} including all)"),
-                )
-                .await?;
-            }
-            save(&mut transaction, projection, Position::ZERO).await?;
-            Position::ZERO
+    let position = if let Some(position) = begun { Position(position) } else {
+        for table in projection.tables() {
+            execute(&mut transaction, &format!("drop table if exists rebuild.{table}")).await?;
+            execute(
+                &mut transaction,
+                &format!("create table rebuild.{table} (like public.{table} including all)"),
+            )
+            .await?;
         }
+        save(&mut transaction, projection, Position::ZERO).await?;
+        Position::ZERO
     };
     transaction.commit().await?;
     Ok(position)

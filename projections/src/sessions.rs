@@ -32,7 +32,7 @@ impl Projection for Sessions {
                     started.ids.push(recorded.stream.uuid());
                     started.users.push(event.user_id.0);
                     started.methods.push(method(event.method).to_owned());
-                    started.minted_by.push(event.minted_by.map(|credential| credential.uuid()));
+                    started.minted_by.push(event.minted_by.map(tally_events::CredentialId::uuid));
                     started.started_at.push(recorded.recorded_at);
                     started.expires_at.push(event.expires_at);
                     started.addresses.push(event.address.as_ref().and_then(sealed));

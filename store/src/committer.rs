@@ -289,12 +289,9 @@ impl Worker {
         };
 
         let committed = timeout_at(deadline, sqlx::query("commit").execute(&mut connection)).await;
-        match committed {
-            Ok(Ok(_)) => self.connection = Some(connection),
-            Ok(Err(_)) | Err(_) => {
-                drop(connection);
-                self.find_outcome(&attempt).await?;
-            }
+        if let Ok(Ok(_)) = committed { self.connection = Some(connection) } else {
+            drop(connection);
+            self.find_outcome(&attempt).await?;
         }
         self.publish(&attempt);
         Ok(attempt.verdicts)

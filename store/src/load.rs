@@ -23,7 +23,10 @@ pub(crate) struct Loaded {
 }
 
 pub(crate) async fn load(pool: &PgPool, streams: &[StreamId]) -> Result<Loaded, ReadError> {
-    let ids: Vec<Uuid> = streams.iter().map(|stream| stream.uuid()).collect();
+    // Each once: a stream that was named twice would be folded twice.
+    let mut ids: Vec<Uuid> = streams.iter().map(|stream| stream.uuid()).collect();
+    ids.sort_unstable();
+    ids.dedup();
     let kinds: HashMap<Uuid, StreamKind> =
         streams.iter().map(|stream| (stream.uuid(), stream.kind())).collect();
     let rows = sqlx::query!(

@@ -43,5 +43,5 @@ pub async fn pending_migrations(connection: &mut PgConnection) -> Result<usize, 
 }
 
 fn is_undefined_table(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "42P01")
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "42P01")
 }

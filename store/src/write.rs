@@ -35,7 +35,7 @@ impl WriteError {
     }
 
     fn from_statement(error: sqlx::Error) -> Self {
-        let refused = error.as_database_error().and_then(|error| error.code()).is_some_and(|code| {
+        let refused = error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| {
             // Data exceptions and integrity violations are the rows' own fault (SQLSTATE classes
             // 22 and 23), as is a payload json cannot hold; everything else is the moment's.
             code.starts_with("22") || code.starts_with("23") || code.starts_with("P0")
@@ -225,7 +225,7 @@ async fn append(
                 event: draft.event.clone(),
                 workspace: commit.envelope.workspace,
                 actor: commit.envelope.actor,
-                credential_id: commit.envelope.credential.map(|credential| credential.uuid()),
+                credential_id: commit.envelope.credential.map(tally_events::CredentialId::uuid),
                 request_id: commit.envelope.request,
                 causation: commit.envelope.causation,
                 recorded_at: head.recorded_at,
@@ -459,7 +459,7 @@ pub(crate) async fn outcome(options: &PgConnectOptions, attempt: &Attempt) -> Re
 }
 
 fn has_code(error: &sqlx::Error, code: &str) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|found| found == code)
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|found| found == code)
 }
 
 /// A length as the database counts.

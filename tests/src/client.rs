@@ -142,8 +142,8 @@ impl Answer {
     /// A cookie's value and its attributes.
     #[must_use]
     pub fn cookie(&self, name: &str) -> Option<(String, Vec<String>)> {
-        let cookies = self.headers.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let cookie = cookies.filter_map(|text| text.strip_prefix(name)?.strip_prefix('=')).next()?;
+        let mut cookies = self.headers.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
+        let cookie = cookies.find_map(|text| text.strip_prefix(name)?.strip_prefix('='))?;
         let mut parts = cookie.split("; ").map(str::to_owned);
         Some((parts.next()?, parts.collect()))
     }

@@ -1,6 +1,8 @@
 //! What tests share: a scratch directory that cleans up after any end, real PostgreSQL clusters,
 //! and the real binary as a process with a client for it.
 
+#![allow(clippy::missing_panics_doc, clippy::double_must_use, reason = "tests panic when something is wrong: that is what they are for")]
+
 pub mod client;
 pub mod postgres;
 pub mod scratch;
@@ -18,7 +20,7 @@ pub use server::Server;
 /// # Panics
 /// When there is none within a generous time, naming what was waited for.
 pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         if let Some(answer) = ask().await {
             return answer;

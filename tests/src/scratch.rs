@@ -5,6 +5,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -34,7 +35,6 @@ impl Scratch {
     pub fn new() -> Self {
         let path =
             tempfile::Builder::new().prefix("tally-test-").tempdir().expect("a temporary directory").keep();
-        use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o711)).expect("our own directory");
         fs::create_dir(path.join("pids")).expect("our own directory");
         let mut command = Command::new("sh");
@@ -104,7 +104,7 @@ impl Guarded {
     /// # Panics
     /// When it does not end.
     pub fn wait(&mut self) -> std::process::ExitStatus {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
         loop {
             if let Some(status) = self.child.try_wait().expect("a child of ours") {
                 drop(fs::remove_file(&self.mark));

@@ -34,8 +34,10 @@ impl Server {
     pub async fn start(binary: &str, settings: &[(&str, &str)]) -> Self {
         let scratch = Scratch::new();
         let data = scratch.path().join("data");
+        #[expect(clippy::disallowed_methods, reason = "the server finds its programs where the test does")]
+        let search_path = std::env::var("PATH").unwrap_or_default();
         let mut all: BTreeMap<String, String> = [
-            ("PATH", std::env::var("PATH").unwrap_or_default().as_str()),
+            ("PATH", search_path.as_str()),
             ("PORT", "0"),
             ("TALLY_DATA_DIR", data.to_str().expect("a temporary path is UTF-8")),
             ("TALLY_LOG_FORMAT", "json"),

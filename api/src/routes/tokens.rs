@@ -156,17 +156,16 @@ pub async fn revoke_token(
         app.execute(caller.principal, command, caller.context, |refusal| refused(&refusal)).await
     };
     let mut done = revoke(Vec::new()).await?;
-    // A token below the root may mint another while this runs, so the line is read again until it
-    // is empty. It ends: each round revokes at least one, and a revoked token mints nothing.
-    while line {
+    // A token below the root may mint another while this runs, so the line is read again until
+    // nothing of it was live. It ends: a revoked token mints nothing.
+    let mut more = line;
+    while more {
         let below = line_below(app.pool(), root, LINE_TOKENS).await?;
         if below.is_empty() {
             break;
         }
         done = revoke(below).await?;
-        if done.executed.outcome.is_empty() {
-            break;
-        }
+        more = !done.executed.outcome.is_empty();
     }
     let position = done.executed.position.0;
     let headers =

@@ -136,8 +136,9 @@ pub fn page() -> String {
         "# Settings\n\nRead once, from the environment. Empty counts as unset. `tally config check` says what is wrong \
          before a start would. This page is printed by `tally config reference`.\n\n| setting | default | meaning |\n|---|---|---|\n",
     );
-    for Setting { name, default, meaning } in SETTINGS {
-        page.push_str(&format!("| `{name}` | {default} | {meaning} |\n"));
-    }
+    let rows = SETTINGS
+        .iter()
+        .map(|Setting { name, default, meaning }| format!("| `{name}` | {default} | {meaning} |\n"));
+    page.extend(rows);
     page
 }

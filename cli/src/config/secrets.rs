@@ -84,13 +84,12 @@ impl Secrets {
     /// From the settings, else from `<data dir>/keys`, made there on the first start.
     pub fn load(config: &Config) -> Result<Self, SecretsError> {
         let directory = config.data_dir.join("keys");
-        let master = match &config.master_key {
-            Some(key) => key.clone(),
-            None => {
-                let path = directory.join("master.key");
-                let text = read_or_generate(&path)?;
-                parse_master_key(text.expose()).map_err(|wrong| SecretsError::Content { path, wrong })?
-            }
+        let master = if let Some(key) = &config.master_key {
+            key.clone()
+        } else {
+            let path = directory.join("master.key");
+            let text = read_or_generate(&path)?;
+            parse_master_key(text.expose()).map_err(|wrong| SecretsError::Content { path, wrong })?
         };
         let jwt = match &config.jwt_secret {
             Some(secret) => secret.clone(),
