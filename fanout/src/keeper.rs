@@ -125,7 +125,7 @@ async fn keep_once(inner: &Arc<Inner>, link: &mut Link) -> Result<Renewed, Failu
     let renewed = inner.change(|machine| machine.renewal_answered(&sent, answer, now));
     match renewed {
         Renewed::Lost => {
-            tracing::warn!(replica.id = %sent.replica, "the registration is void; registering anew")
+            tracing::warn!(replica.id = %sent.replica, "the registration is void; registering anew");
         }
         Renewed::Behind => inner.catch_up.notify_one(),
         Renewed::Leased if sent.applied.is_none() => {
@@ -177,7 +177,7 @@ pub(crate) async fn follow_log(inner: Arc<Inner>) {
                 Some(machine.apply(&bus::message(&batch, &followed)))
             }),
             Some(Heard::Acknowledgement(heard)) => {
-                inner.change(|machine| machine.acknowledged(heard));
+                inner.change(|machine| machine.acknowledged(&heard));
                 None
             }
             Some(Heard::Missed) | None => Some(Applied::Gap),

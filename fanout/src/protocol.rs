@@ -461,7 +461,7 @@ impl Machine {
 
     /// What another replica said of itself. One that stands where we stand on another leaf follows
     /// another history under the same name, and is not believed.
-    pub fn acknowledged(&mut self, heard: Acknowledgement) {
+    pub fn acknowledged(&mut self, heard: &Acknowledgement) {
         let contradicts = |cursor: &Cursor| cursor.applied == heard.applied && cursor.leaf != heard.leaf;
         let follows = |cursor: &Cursor| cursor.tag == heard.tag && !contradicts(cursor);
         if self.cursor.as_ref().is_some_and(follows) {

@@ -360,12 +360,12 @@ fn with_others_it_is_effective_when_all_have_said_so_or_by_time() {
     let (mut machine, now) = settled(5);
     let barrier = barrier(6, now, &[US, OTHER]);
     machine.apply(&batch(6, 6, Invalidation::Of(token(7))));
-    machine.acknowledged(said(OTHER, 5));
+    machine.acknowledged(&said(OTHER, 5));
     assert_eq!(machine.effective(&barrier, now), None);
     let (just_before, at_last) = (ms(2000 + 1049), ms(2000 + 1050));
     assert_eq!(machine.effective(&barrier, just_before), None);
     assert_eq!(machine.effective(&barrier, at_last), Some(By::Time));
-    machine.acknowledged(said(OTHER, 6));
+    machine.acknowledged(&said(OTHER, 6));
     assert_eq!(machine.effective(&barrier, now), Some(By::Acknowledged));
 }
 
@@ -373,8 +373,8 @@ fn with_others_it_is_effective_when_all_have_said_so_or_by_time() {
 fn an_acknowledgement_under_another_history_does_not_count() {
     let (mut machine, now) = settled(5);
     machine.apply(&batch(6, 6, Invalidation::Nothing));
-    machine.acknowledged(Acknowledgement { tag: tag(2), ..said(OTHER, 9) });
-    machine.acknowledged(Acknowledgement { leaf: leaf(9), ..said(OTHER, 6) });
+    machine.acknowledged(&Acknowledgement { tag: tag(2), ..said(OTHER, 9) });
+    machine.acknowledged(&Acknowledgement { leaf: leaf(9), ..said(OTHER, 6) });
     assert_eq!(machine.effective(&barrier(6, now, &[US, OTHER]), now), None);
 }
 

@@ -1,4 +1,4 @@
-//! A private PostgreSQL: made for one test, gone with it.
+//! A private Postgres: made for one test, gone with it.
 
 #![expect(clippy::disallowed_methods, reason = "a test finds the machine's PostgreSQL as an operator does")]
 

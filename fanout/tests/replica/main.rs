@@ -1,4 +1,6 @@
-//! Replicas on a real PostgreSQL: revoked means revoked, also while it hangs.
+//! Replicas on a real Postgres: revoked means revoked, also while it hangs.
+
+#![allow(clippy::pedantic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod cluster;
 mod people;

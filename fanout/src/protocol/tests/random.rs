@@ -70,9 +70,12 @@ struct Event {
     leaf: Leaf,
 }
 
+/// None: the renewal found no row.
+struct Reply(Option<RenewalAnswer>);
+
 /// A statement on its way to the database and back.
 enum Statement {
-    Renewal(RenewalSent, Option<Option<RenewalAnswer>>),
+    Renewal(RenewalSent, Option<Reply>),
     Read(ReadSent, Option<Page>),
     /// The verdict that was found, if any.
     Fill(Ticket, u8, Option<(Position, Option<Verdict>)>),
@@ -212,7 +215,7 @@ impl World {
         let (replica, mut statement) = self.statements.remove(open[index % open.len()]);
         let (head, history) = (self.head(), tag(self.timeline));
         match &mut statement {
-            Statement::Renewal(sent, answer) => *answer = Some(self.renew(sent)),
+            Statement::Renewal(sent, answer) => *answer = Some(Reply(self.renew(sent))),
             Statement::Read(sent, page) => {
                 // At most two events: what is read need not reach the end.
                 let last = Position(head.0.min(sent.after.0 + 2).max(sent.after.0));
@@ -235,7 +238,7 @@ impl World {
         let (replica, statement) = self.statements.remove(index % self.statements.len());
         let machine = &mut self.replicas[replica];
         match statement {
-            Statement::Renewal(sent, Some(answer)) => {
+            Statement::Renewal(sent, Some(Reply(answer))) => {
                 machine.renewal_answered(&sent, answer, self.now);
             }
             Statement::Read(sent, Some(page)) => {
@@ -306,7 +309,7 @@ impl World {
             Step::Arrive(index) => self.arrive(index),
             Step::Acknowledge(from, to) => {
                 if let Some(said) = self.replicas[from].acknowledgement() {
-                    self.replicas[to].acknowledged(said);
+                    self.replicas[to].acknowledged(&said);
                 }
             }
             Step::Register(replica) => {
