@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{
-    PgPool,
+    PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -37,11 +37,24 @@ pub fn with_session_settings(options: PgConnectOptions) -> PgConnectOptions {
 }
 
 /// Opens a pool. It connects when first used, and again by itself after the database was away.
+///
+/// A standby is refused: it may lag, and a yes read from it could be of yesterday. A server that
+/// is no standby when a connection begins does not become one while the connection lasts.
 #[must_use]
 pub fn connect(options: PgConnectOptions, limits: ConnectionLimits) -> PgPool {
     PgPoolOptions::new()
         .min_connections(limits.min)
         .max_connections(limits.max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_connect(|connection, _| Box::pin(refuse_standby(connection)))
         .connect_lazy_with(with_session_settings(options))
+}
+
+async fn refuse_standby(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let standby: bool = sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(connection).await?;
+    if standby {
+        Err(sqlx::Error::Configuration("the database is a standby; connect to the primary".into()))
+    } else {
+        Ok(())
+    }
 }
