@@ -4,6 +4,7 @@
 #![allow(clippy::missing_panics_doc, clippy::double_must_use, reason = "tests panic when something is wrong: that is what they are for")]
 
 pub mod client;
+pub mod log;
 pub mod postgres;
 pub mod scratch;
 pub mod server;

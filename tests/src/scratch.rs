@@ -1,7 +1,8 @@
 //! A directory and the processes in it, gone when the test is, however it ends.
 //!
 //! A guard process waits for the test process to close its pipe: by dropping the scratch, by
-//! ending, or by being killed. Then it stops what was started and removes the directory.
+//! ending, or by being killed. Then it stops what was started and removes the directory. A process
+//! that has ended and that the test did not wait for is a zombie, and counts as ended.
 
 use std::{
     fs, io,
@@ -12,7 +13,7 @@ use std::{
 
 const GUARD: &str = r#"
 cat > /dev/null
-alive() { for f in "$1"/pids/*; do [ -e "$f" ] && kill -0 "${f##*/}" 2>/dev/null && return 0; done; return 1; }
+alive() { for f in "$1"/pids/*; do grep -qs '^State:[[:space:]]*[RSDTtI]' "/proc/${f##*/}/status" && return 0; done; return 1; }
 signal() { for f in "$1"/pids/*; do [ -e "$f" ] && kill "-$2" "${f##*/}" 2>/dev/null; done; }
 signal "$1" CONT
 signal "$1" TERM
