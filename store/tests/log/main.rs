@@ -1,0 +1,14 @@
+//! The log on a real PostgreSQL: every trap of the committer, and the reader beside it.
+
+mod ambiguous;
+mod availability;
+mod batches;
+mod concurrency;
+mod erasure;
+mod idempotency;
+mod integrity;
+mod limits;
+mod proxy;
+mod snapshots;
+mod support;
+mod tail;
