@@ -280,7 +280,9 @@ impl Worker {
         let attempt = match written.await {
             Ok(Ok(attempt)) => attempt,
             Ok(Err(error)) => {
-                if error.leaves_connection_usable() && connection.ping().await.is_ok() {
+                if error.leaves_connection_usable()
+                    && timeout_at(deadline, connection.ping()).await.is_ok_and(|answer| answer.is_ok())
+                {
                     self.connection = Some(connection);
                 }
                 return Err(error);
@@ -297,12 +299,14 @@ impl Worker {
         Ok(attempt.verdicts)
     }
 
-    /// COMMIT went unanswered. The transaction may stand, or may stand soon: its id tells, and
-    /// "not yet" is not "no" until its backend has ended.
+    /// COMMIT went unanswered. The transaction may stand, or may stand soon: "not yet" is not "no"
+    /// until its backend has ended.
     async fn find_outcome(&mut self, attempt: &Attempt) -> Result<(), WriteError> {
+        // Nothing was to be written; that all was refused is true either way.
+        let Some(batch) = &attempt.batch else { return Ok(()) };
         let deadline = Instant::now() + OUTCOME_TIMEOUT;
         while Instant::now() < deadline {
-            let outcome = timeout_at(deadline, write::outcome(&self.options, attempt)).await;
+            let outcome = timeout_at(deadline, write::outcome(&self.options, attempt, batch)).await;
             match outcome {
                 Ok(Ok(write::Outcome::Committed)) => return Ok(()),
                 Ok(Ok(write::Outcome::Aborted)) => {

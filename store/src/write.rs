@@ -428,34 +428,56 @@ pub(crate) enum Outcome {
     Aborted,
     /// Its backend is still at work: it may yet commit.
     InProgress,
-    /// The database was failed over, or has forgotten.
+    /// The database was failed over.
     Unknown,
 }
 
 /// Asks a fresh connection what became of the attempt's transaction.
-pub(crate) async fn outcome(options: &PgConnectOptions, attempt: &Attempt) -> Result<Outcome, sqlx::Error> {
+///
+/// The transaction's id says only whether it still runs. That it committed is read off its last
+/// event: a crash forgets ids that were handed out and not yet flushed, and hands them out again,
+/// so "committed" may be said of a stranger.
+pub(crate) async fn outcome(
+    options: &PgConnectOptions,
+    attempt: &Attempt,
+    batch: &Batch,
+) -> Result<Outcome, sqlx::Error> {
     let mut connection = PgConnection::connect_with(options).await?;
+    let outcome = outcome_seen_by(&mut connection, attempt, batch).await;
+    drop(connection.close().await);
+    outcome
+}
+
+async fn outcome_seen_by(
+    connection: &mut PgConnection,
+    attempt: &Attempt,
+    batch: &Batch,
+) -> Result<Outcome, sqlx::Error> {
     let row = sqlx::query!(
         r#"select pg_xact_status($1::text::xid8) as status,
                   substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) as "timeline!""#,
         attempt.transaction,
     )
-    .fetch_one(&mut connection)
+    .fetch_one(&mut *connection)
     .await;
-    drop(connection.close().await);
-    match row {
-        // On another timeline the same id may belong to another transaction.
-        Ok(row) if row.timeline != attempt.timeline => Ok(Outcome::Unknown),
-        Ok(row) => Ok(match row.status.as_deref() {
-            Some("committed") => Outcome::Committed,
-            Some("aborted") => Outcome::Aborted,
-            Some("in progress") => Outcome::InProgress,
-            Some(_) | None => Outcome::Unknown,
-        }),
+    let otherwise = match row {
+        // On another timeline what was lost may have been acknowledged on the old one.
+        Ok(row) if row.timeline != attempt.timeline => Outcome::Unknown,
+        Ok(row) if row.status.as_deref() == Some("in progress") => Outcome::InProgress,
+        Ok(_) => Outcome::Aborted,
         // After a crash the id may never have been handed out: "transaction ID … is in the future".
-        Err(error) if has_code(&error, "22023") => Ok(Outcome::Aborted),
-        Err(error) => Err(error),
-    }
+        Err(error) if has_code(&error, "22023") => Outcome::Aborted,
+        Err(error) => return Err(error),
+    };
+    // A statement of its own, and so a snapshot from after the transaction was seen to have ended.
+    let stands = sqlx::query_scalar!(
+        r#"select exists (select from event where position = $1 and leaf_hash = $2) as "stands!""#,
+        batch.to().0,
+        &batch.leaf_hash[..],
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(if stands { Outcome::Committed } else { otherwise })
 }
 
 fn has_code(error: &sqlx::Error, code: &str) -> bool {

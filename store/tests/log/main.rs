@@ -4,6 +4,7 @@ mod ambiguous;
 mod availability;
 mod batches;
 mod concurrency;
+mod crash;
 mod erasure;
 mod idempotency;
 mod integrity;
