@@ -9,6 +9,7 @@ mod erasure;
 mod idempotency;
 mod integrity;
 mod limits;
+mod nul;
 mod proxy;
 mod snapshots;
 mod support;
