@@ -47,24 +47,25 @@ impl Facts {
                 return Err(Refused::Moved(*stream));
             }
         }
+        let mut written: HashMap<Uuid, Version> = HashMap::new();
         for draft in &commit.events {
-            let expects_it = commit.expected.iter().any(|(stream, _)| *stream == draft.stream);
-            if !expects_it && self.version(draft.stream).next() != draft.version {
+            let before = written.get(&draft.stream.uuid()).copied();
+            if before.unwrap_or_else(|| self.version(draft.stream)).next() != draft.version {
                 return Err(Refused::Moved(draft.stream));
             }
+            written.insert(draft.stream.uuid(), draft.version);
         }
+        let mut claimed = HashMap::new();
         for claim in &commit.claims {
-            let holder = self.claims.get(&(claim.namespace, claim.value));
+            let key = (claim.namespace, claim.value);
+            let holder = claimed.get(&key).or_else(|| self.claims.get(&key));
             if holder.is_some_and(|holder| *holder != claim.stream.uuid()) {
                 return Err(Refused::ClaimTaken(claim.namespace));
             }
+            claimed.insert(key, claim.stream.uuid());
         }
-        for draft in &commit.events {
-            self.versions.insert(draft.stream.uuid(), draft.version);
-        }
-        for claim in &commit.claims {
-            self.claims.insert((claim.namespace, claim.value), claim.stream.uuid());
-        }
+        self.versions.extend(written);
+        self.claims.extend(claimed);
         if let Some(idempotency) = &commit.idempotency {
             let (fingerprint, receipt) = (idempotency.fingerprint, idempotency.receipt);
             self.idempotency.insert(idempotency.key, Earlier { fingerprint, receipt, position: last });

@@ -12,5 +12,6 @@ mod limits;
 mod nul;
 mod proxy;
 mod snapshots;
+mod streams;
 mod support;
 mod tail;
