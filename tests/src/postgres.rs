@@ -6,6 +6,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 
 use crate::{
@@ -69,6 +70,27 @@ impl TempPostgres {
         &mut self.process
     }
 
+    /// Stops the postmaster and all it started where they stand, until the answer is dropped: a
+    /// database that hangs.
+    ///
+    /// # Panics
+    /// When the postmaster does not run.
+    #[must_use]
+    pub fn freeze(&self) -> Frozen {
+        let postmaster = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        // First the parent, so that no child comes to be that is not in its list.
+        kill_process(postmaster, Signal::STOP).expect("the postmaster runs");
+        let path = format!("/proc/{0}/task/{0}/children", postmaster.as_raw_nonzero());
+        let children = std::fs::read_to_string(path).expect("Linux lists children");
+        let children = children.split_whitespace().filter_map(|id| id.parse().ok()).filter_map(Pid::from_raw);
+        let children: Vec<Pid> = children.collect();
+        for child in &children {
+            // One that ended meanwhile waits for its parent, so its id is nobody else's.
+            let _ = kill_process(*child, Signal::STOP);
+        }
+        Frozen(children.into_iter().chain([postmaster]).collect())
+    }
+
     /// Starts the postmaster again after it ended.
     pub async fn restart(&mut self) {
         self.process = start(&self.scratch, &self.binaries, &self.scratch.path().join("cluster"));
@@ -94,6 +116,17 @@ impl TempPostgres {
             connection.close().await.ok()
         })
         .await;
+    }
+}
+
+/// A cluster that hangs for as long as this lives.
+pub struct Frozen(Vec<Pid>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for process in &self.0 {
+            let _ = kill_process(*process, Signal::CONT);
+        }
     }
 }
 

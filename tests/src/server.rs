@@ -95,6 +95,18 @@ impl Server {
         self.url = self.listening().await;
     }
 
+    /// Stops it in order and starts it again, on the same data, with other settings.
+    ///
+    /// # Panics
+    /// When it does not stop, or not get ready again.
+    pub async fn restart_with(&mut self, settings: &[(&str, &str)]) {
+        self.process.signal(rustix::process::Signal::TERM);
+        let ended = self.process.wait();
+        assert!(ended.success(), "{ended}");
+        self.settings.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        self.restart().await;
+    }
+
     /// Everything it has logged.
     #[must_use]
     pub fn log(&self) -> String {

@@ -3,6 +3,6 @@
 #![allow(clippy::pedantic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod architecture;
+mod contract;
 mod readme;
-mod smoke;
 mod support;

@@ -1,0 +1,8 @@
+//! The wire contract, line by line: one file per section of `CONTRACT.md`, one test per line.
+
+mod cookies_and_csrf;
+mod credentials;
+mod guard;
+mod login;
+mod operations;
+mod user_and_tokens;
