@@ -38,6 +38,9 @@ pub async fn serve() -> Result<(), Failure> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    for error in &config.errors {
+        tracing::error!("{error}");
+    }
     // The signals are caught before anything is started, so that nothing is left running.
     let stop = stop_signal()?;
     let database = Opened::for_server(&config).await?;

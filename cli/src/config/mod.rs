@@ -93,6 +93,8 @@ pub struct Config {
     pub cache_capacity: usize,
     /// Told once logging is up.
     pub warnings: Vec<String>,
+    /// The same, of what a person should mend although the server starts.
+    pub errors: Vec<String>,
 }
 
 impl Config {
@@ -158,6 +160,7 @@ impl Config {
                 .parse::<usize>("TALLY_CACHE_CAPACITY", "a whole number of credentials")
                 .unwrap_or(1_000_000),
             warnings: Vec::new(),
+            errors: Vec::new(),
         }
     }
 }

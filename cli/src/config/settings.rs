@@ -8,11 +8,12 @@ pub struct Reader<'a> {
     pub environment: &'a Environment,
     problems: Vec<Problem>,
     warnings: Vec<String>,
+    errors: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
     pub const fn new(environment: &'a Environment) -> Self {
-        Self { environment, problems: Vec::new(), warnings: Vec::new() }
+        Self { environment, problems: Vec::new(), warnings: Vec::new(), errors: Vec::new() }
     }
 
     pub fn problem(&mut self, setting: &'static str, wrong: &str, cure: &str) {
@@ -24,8 +25,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Something that does not stop the start and yet should be mended.
-    pub fn error_later(&mut self, warning: String) {
-        self.warnings.push(warning);
+    pub fn error_later(&mut self, error: String) {
+        self.errors.push(error);
     }
 
     pub fn text(&self, name: &'static str) -> Option<String> {
@@ -106,7 +107,7 @@ impl<'a> Reader<'a> {
             }
         }
         if self.problems.is_empty() {
-            Ok(Config { warnings: self.warnings, ..config })
+            Ok(Config { warnings: self.warnings, errors: self.errors, ..config })
         } else {
             Err(Problems(self.problems))
         }

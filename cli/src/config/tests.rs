@@ -95,7 +95,7 @@ fn a_development_code_is_ignored_in_production_and_said_so() {
         ("MULTICA_DEV_VERIFICATION_CODE", "888888"),
     ]);
     assert!(config.development_code.is_none());
-    assert!(config.warnings[0].contains("ignored"));
+    assert!(config.errors[0].contains("ignored"));
     assert!(load(&[("MULTICA_DEV_VERIFICATION_CODE", "888888")]).development_code.is_some());
 }
 
