@@ -103,8 +103,12 @@ pub fn near(one: DateTime<Utc>, other: DateTime<Utc>) -> bool {
 
 /// The names of an object's fields, in order.
 pub fn fields(object: &Value) -> Vec<&str> {
-    let mut names: Vec<&str> =
-        object.as_object().unwrap_or_else(|| panic!("{object} is an object")).keys().map(String::as_str).collect();
+    let mut names: Vec<&str> = object
+        .as_object()
+        .unwrap_or_else(|| panic!("{object} is an object"))
+        .keys()
+        .map(String::as_str)
+        .collect();
     names.sort_unstable();
     names
 }
@@ -130,7 +134,10 @@ pub async fn problem(status: u16, code: &str, words: &str, request: RequestBuild
     let answer = expect(status, request).await;
     let body = answer.json();
     assert_eq!(fields(&body), ["code", "detail", "request_id", "status", "title", "type"]);
-    assert_eq!((&body["status"], &body["code"], &body["detail"]), (&json!(status), &json!(code), &json!(words)));
+    assert_eq!(
+        (&body["status"], &body["code"], &body["detail"]),
+        (&json!(status), &json!(code), &json!(words))
+    );
     assert_eq!(body["request_id"].as_str(), answer.header("x-request-id"));
     assert_eq!(answer.header("content-type"), Some("application/problem+json"));
     challenged(&answer);

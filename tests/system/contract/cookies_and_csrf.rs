@@ -73,7 +73,8 @@ async fn cookies_expire_together_after_the_lifetime() {
 /// Secure iff the frontend is https; an IP literal as COOKIE_DOMAIN is ignored, with one warning.
 #[tokio::test]
 async fn cookies_are_secure_on_https_and_never_for_an_address() {
-    let server = replica(&[("FRONTEND_ORIGIN", "https://app.example.org"), ("COOKIE_DOMAIN", "192.0.2.7")]).await;
+    let server =
+        replica(&[("FRONTEND_ORIGIN", "https://app.example.org"), ("COOKIE_DOMAIN", "192.0.2.7")]).await;
     let client = server.client();
     for _ in 0..2 {
         let answer = log_in(&client, &address("secure")).await;
@@ -126,7 +127,8 @@ async fn csrf_is_checked_on_every_change_by_cookie() {
     let own = format!("{}.{}", hex::encode(nonce), hmac_of(&login.auth_cookie, &nonce));
     let short = format!("{}.{}", hex::encode([7; 8]), hmac_of(&login.auth_cookie, &[7; 8]));
     let altered = format!("{}0", &login.csrf_cookie[..login.csrf_cookie.len() - 1]);
-    let altered = if altered == login.csrf_cookie { format!("{}1", &altered[..altered.len() - 1]) } else { altered };
+    let altered =
+        if altered == login.csrf_cookie { format!("{}1", &altered[..altered.len() - 1]) } else { altered };
     let changes = [
         (Method::POST, "/api/tokens".to_owned(), json!({ "name": "by cookie" }), 201),
         (Method::PATCH, "/api/me".to_owned(), json!({ "name": "Ada" }), 200),
@@ -135,7 +137,15 @@ async fn csrf_is_checked_on_every_change_by_cookie() {
     ];
     for (method, path, body, success) in changes {
         let send = |csrf| by_cookie(&client, method.clone(), &path, &login, csrf).json(&body);
-        let wrong: [Option<&str>; 7] = [None, Some(""), Some("nonsense"), Some("."), Some(&altered), Some(&other.csrf_cookie), Some(&short)];
+        let wrong: [Option<&str>; 7] = [
+            None,
+            Some(""),
+            Some("nonsense"),
+            Some("."),
+            Some(&altered),
+            Some(&other.csrf_cookie),
+            Some(&short),
+        ];
         for csrf in wrong {
             refused(403, "CSRF validation failed", send(csrf)).await;
         }
@@ -173,7 +183,13 @@ async fn origin_of_a_change_must_be_allowed() {
     let client = client().await;
     let login = person("origin").await;
     let (id, _) = client.mint(&login.token, "kept").await;
-    for foreign in ["https://evil.example", "null", "http://localhost:3001", "https://localhost:3000", "http://localhost:3000.evil.example"] {
+    for foreign in [
+        "https://evil.example",
+        "null",
+        "http://localhost:3001",
+        "https://localhost:3000",
+        "http://localhost:3000.evil.example",
+    ] {
         let email = address("origin");
         for request in [
             client.post("/api/tokens", &json!({ "name": "x" })).bearer_auth(&login.token),
@@ -238,7 +254,9 @@ async fn auth_token_ttl_forms(#[case] ttl: &str, #[case] seconds: i64, #[case] w
     let claims = claims(&jwt);
     assert_eq!(claims["exp"].as_i64().zip(claims["iat"].as_i64()).map(|(exp, iat)| exp - iat), Some(seconds));
     let lines = log_lines(&server);
-    let told = lines.iter().filter(|line| line["message"].as_str().is_some_and(|text| text.contains("AUTH_TOKEN_TTL")));
+    let told = lines
+        .iter()
+        .filter(|line| line["message"].as_str().is_some_and(|text| text.contains("AUTH_TOKEN_TTL")));
     let levels: Vec<_> = told.map(|line| line["level"].clone()).collect();
     assert_eq!(levels, if warns { vec![json!("WARN")] } else { vec![] });
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
+use futures::future::join_all;
 use jsonwebtoken::{EncodingKey, Header};
 use reqwest::Method;
 use rstest::rstest;
@@ -11,9 +12,8 @@ use tally_events::UserId;
 use tally_tests::{Answer, Server, TempPostgres, client::answer, eventually};
 
 use crate::support::{
-    BINARY, UNKNOWN_TOKEN, address, client, delete, expect, key,
-    past::Past,
-    person, problem, refused, same, shared,
+    BINARY, UNKNOWN_TOKEN, address, client, delete, expect, key, past::Past, person, problem, refused, same,
+    shared,
 };
 
 /// Every route that wants a credential.
@@ -65,7 +65,10 @@ async fn invalid_tokens_of_all_four_kinds_look_the_same() {
     let (mut api, mut v1): (Vec<Answer>, Vec<Answer>) = (Vec::new(), Vec::new());
     for token in invalid {
         let bearer = format!("Bearer {token}").into_bytes();
-        api.push(refused(401, "invalid token", client.get("/api/me").header("authorization", bearer.clone())).await);
+        api.push(
+            refused(401, "invalid token", client.get("/api/me").header("authorization", bearer.clone()))
+                .await,
+        );
         let request = client.get("/v1/me").header("authorization", bearer);
         let mut answer = problem(401, "invalid_token", "invalid token", request).await;
         let own = answer.header("x-request-id").expect("a request id").to_owned();
@@ -136,7 +139,8 @@ async fn a_suspended_user_is_told_that_the_account_is_disabled() {
     operate("suspend");
     for credential in [&login.token, &token] {
         refused(403, "account disabled", client.get("/api/me").bearer_auth(credential)).await;
-        problem(403, "account_disabled", "account disabled", client.get("/v1/me").bearer_auth(credential)).await;
+        problem(403, "account_disabled", "account disabled", client.get("/v1/me").bearer_auth(credential))
+            .await;
     }
     // The door says so only to who has a right code.
     let past = Past::shifted(TimeDelta::hours(1)).await;
@@ -154,8 +158,13 @@ async fn the_right_credential_in_the_wrong_place_is_told_what_is_missing() {
     let client = client().await;
     let login = person("scope").await;
     let (_, token) = client.mint(&login.token, "laptop").await;
-    let answer = refused(403, "a session is required", client.post("/api/cli-token", &json!({})).bearer_auth(&token)).await;
-    assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"tallystick\", error=\"insufficient_scope\""));
+    let answer =
+        refused(403, "a session is required", client.post("/api/cli-token", &json!({})).bearer_auth(&token))
+            .await;
+    assert_eq!(
+        answer.header("www-authenticate"),
+        Some("Bearer realm=\"tallystick\", error=\"insufficient_scope\"")
+    );
 }
 
 /// Errors are JSON on `/api` and `/auth` and problem documents on `/v1`, unknown routes included.
@@ -168,7 +177,11 @@ async fn the_right_credential_in_the_wrong_place_is_told_what_is_missing() {
 #[case(Method::GET, "/v1/nothing", 404)]
 #[case(Method::PUT, "/v1/me", 405)]
 #[tokio::test]
-async fn errors_have_the_form_of_their_family(#[case] method: Method, #[case] path: &str, #[case] status: u16) {
+async fn errors_have_the_form_of_their_family(
+    #[case] method: Method,
+    #[case] path: &str,
+    #[case] status: u16,
+) {
     let client = client().await;
     let (code, words) =
         if status == 404 { ("not_found", "not found") } else { ("method_not_allowed", "method not allowed") };
@@ -186,7 +199,11 @@ async fn without_the_database_the_answer_is_503_and_never_a_yes() {
     let mut postgres = TempPostgres::start().await;
     let options = postgres.database().await;
     let url = postgres.url(&options);
-    let server = Server::start(BINARY, &[("DATABASE_URL", &url), ("APP_ENV", "development"), ("TALLY_BIND", "127.0.0.1")]).await;
+    let server = Server::start(
+        BINARY,
+        &[("DATABASE_URL", &url), ("APP_ENV", "development"), ("TALLY_BIND", "127.0.0.1")],
+    )
+    .await;
     let client = server.client();
     let login = client.login(&address("outage")).await;
     let (id, token) = client.mint(&login.token, "laptop").await;
@@ -198,8 +215,11 @@ async fn without_the_database_the_answer_is_503_and_never_a_yes() {
     let frozen = postgres.freeze();
     // Until the lease is over the replica may still know; then it does not, and says so.
     let me = || client.get("/api/me").bearer_auth(&token);
-    eventually("the lease to end", async || (answer(client.get("/v1/me").bearer_auth(&token)).await.status == 503).then_some(())).await;
-    for request in [
+    eventually("the lease to end", async || {
+        (answer(client.get("/v1/me").bearer_auth(&token)).await.status == 503).then_some(())
+    })
+    .await;
+    let asked = [
         me(),
         client.get("/api/me").bearer_auth(&login.token),
         client.get("/api/me").bearer_auth(&revoked),
@@ -207,19 +227,20 @@ async fn without_the_database_the_answer_is_503_and_never_a_yes() {
         client.post("/api/tokens", &json!({ "name": "x" })).bearer_auth(&token),
         delete(&client, &format!("/api/tokens/{id}"), &login.token),
         client.post("/auth/logout", &json!({})).bearer_auth(&login.token),
-    ] {
+    ];
+    let answers = asked.map(async |request| {
         let asked = Instant::now();
         let answer = unavailable(request).await;
         assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
         assert_eq!(answer.header("content-type"), Some("application/json"));
-    }
-    let problem = unavailable(client.get("/v1/me").bearer_auth(&token)).await;
+    });
+    let problem = unavailable(client.get("/v1/me").bearer_auth(&token));
+    let (_, problem, ()) = tokio::join!(join_all(answers), problem, unready(&client));
     assert_eq!(problem.header("content-type"), Some("application/problem+json"));
     assert_eq!(problem.json()["code"], "unavailable");
     // What needs no lookup needs no database.
     refused(401, "invalid token", client.get("/api/me").bearer_auth("nonsense")).await;
     refused(401, "missing authorization", client.get("/api/me")).await;
-    unready(&client).await;
     expect(200, client.get("/health")).await;
     drop(frozen);
     recovers(&client, &token, &revoked).await;
@@ -227,10 +248,12 @@ async fn without_the_database_the_answer_is_503_and_never_a_yes() {
     // Gone altogether.
     postgres.process().signal(rustix::process::Signal::QUIT);
     postgres.process().wait();
-    eventually("the lease to end", async || (answer(client.get("/v1/me").bearer_auth(&token)).await.status == 503).then_some(())).await;
-    unavailable(me()).await;
-    unavailable(client.post("/auth/send-code", &json!({ "email": address("outage") }))).await;
-    unready(&client).await;
+    eventually("the lease to end", async || {
+        (answer(client.get("/v1/me").bearer_auth(&token)).await.status == 503).then_some(())
+    })
+    .await;
+    let code = client.post("/auth/send-code", &json!({ "email": address("outage") }));
+    tokio::join!(unavailable(me()), unavailable(code), unready(&client));
     postgres.restart().await;
     recovers(&client, &token, &revoked).await;
 }
@@ -244,13 +267,15 @@ async fn unavailable(request: reqwest::RequestBuilder) -> Answer {
 
 /// `readyz` and `healthz` are 503 and name the database.
 async fn unready(client: &tally_tests::Client) {
-    for path in ["/readyz", "/healthz"] {
+    let paths = ["/readyz", "/healthz"];
+    join_all(paths.map(async |path| {
         let asked = Instant::now();
         let body = expect(503, client.get(path)).await.json();
         assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
         assert_ne!(body["status"], "ok");
         assert_ne!(body["checks"]["db"], "ok");
-    }
+    }))
+    .await;
 }
 
 /// Nobody restarts anything, and what was revoked still is.

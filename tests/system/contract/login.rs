@@ -44,7 +44,11 @@ async fn send_code_answers() {
     for missing in [json!({}), json!({ "email": null }), json!({ "email": "" }), json!({ "email": " \t" })] {
         refused(400, "email is required", client.post("/auth/send-code", &missing)).await;
     }
-    expect(400, client.request(Method::POST, "/auth/send-code").header("content-type", "application/json").body("{")).await;
+    expect(
+        400,
+        client.request(Method::POST, "/auth/send-code").header("content-type", "application/json").body("{"),
+    )
+    .await;
 }
 
 /// 60 s between sends per address, with a sentence and Retry-After, on every replica.
@@ -53,7 +57,9 @@ async fn send_code_again_within_60_seconds_is_429() {
     let (client, email) = (client().await, address("cooldown"));
     let other = replica(&[]).await;
     expect(200, send(&client, &email)).await;
-    for (client, spelling) in [(client, email.clone()), (other.client(), format!(" {} ", email.to_uppercase()))] {
+    for (client, spelling) in
+        [(client, email.clone()), (other.client(), format!(" {} ", email.to_uppercase()))]
+    {
         let answer = refused(429, COOLDOWN, send(&client, &spelling)).await;
         assert!((1..=60).contains(&retry_after(&answer)));
     }
@@ -226,7 +232,7 @@ async fn login_allows_5_codes_an_hour_per_address() {
     for _ in 0..3 {
         past.issue_code(&email, "123456").await;
     }
-    // Four so far: the sixth minute would do. With the fifth, the hour counts.
+    // Four so far: a minute's wait would do. With the fifth, the hour counts.
     assert!(retry_after(&refused(429, COOLDOWN, send(&client, &email)).await) <= 60);
     past.issue_code(&email, "123456").await;
     let other = replica(&[]).await;
@@ -294,19 +300,20 @@ async fn login_limits_per_address_of_the_network() {
         // Nobody is trusted here: what the client says of itself counts for nothing.
         expect(200, from(&client, &format!("203.0.113.{n}"))).await;
     }
-    let answer = refused(429, "too many requests", from(&client, "203.0.113.9")).await;
-    assert!((1..=60).contains(&retry_after(&answer)));
+    let limited = refused(429, "too many requests", from(&client, "203.0.113.9")).await;
+    assert!((1..=60).contains(&retry_after(&limited)));
     // A limit of its own.
     for _ in 0..20 {
         refused(400, WRONG, verify(&client, &address("limit"), "123456")).await;
     }
-    let answer = refused(429, "too many requests", verify(&client, &address("limit"), "123456")).await;
-    assert!((1..=60).contains(&retry_after(&answer)));
+    let limited = refused(429, "too many requests", verify(&client, &address("limit"), "123456")).await;
+    assert!((1..=60).contains(&retry_after(&limited)));
 
     server.restart_with(&[("RATE_LIMIT_TRUSTED_PROXIES", "127.0.0.1/32, 10.0.0.0/8")]).await;
     let client = server.client();
     // Still within the minute: at most one place per 12 s has come free.
-    let still = [answer_of(send(&client, &address("limit"))).await, answer_of(send(&client, &address("limit"))).await];
+    let still =
+        [answer(send(&client, &address("limit"))).await, answer(send(&client, &address("limit"))).await];
     assert!(still.iter().any(|answer| answer.status == 429), "{still:?}");
     for n in 0..5 {
         expect(200, from(&client, &format!("192.0.2.{n}, 198.51.100.1, 10.0.0.7"))).await;
@@ -320,18 +327,14 @@ async fn login_limits_per_address_of_the_network() {
     expect(200, from(&client, "2001:db8:0:2::1")).await;
 }
 
-async fn answer_of(request: RequestBuilder) -> Answer {
-    answer(request).await
-}
-
 /// No mailer: the code is printed to the log, and with it only as much of the address as tells two apart.
 #[tokio::test]
 async fn login_code_goes_to_the_log_without_a_mailer() {
     let (client, email) = (client().await, address("printed"));
     let code = client.code(&email).await;
-    let line = log_lines(shared().await)
-        .into_iter()
-        .find(|line| line["message"].as_str().is_some_and(|text| text.contains(&code) && text.contains("login code")));
+    let line = log_lines(shared().await).into_iter().find(|line| {
+        line["message"].as_str().is_some_and(|text| text.contains(&code) && text.contains("login code"))
+    });
     assert!(line.is_some());
     assert!(!shared().await.log().contains(&email));
 }
@@ -396,8 +399,11 @@ async fn signup_may_be_closed() {
 async fn signup_lists_decide_alone() {
     let listed = address("listed");
     for mode in ["false", "true"] {
-        let settings =
-            [("ALLOW_SIGNUP", mode), ("ALLOWED_EMAILS", listed.as_str()), ("ALLOWED_EMAIL_DOMAINS", "Allowed.example")];
+        let settings = [
+            ("ALLOW_SIGNUP", mode),
+            ("ALLOWED_EMAILS", listed.as_str()),
+            ("ALLOWED_EMAIL_DOMAINS", "Allowed.example"),
+        ];
         let server = replica(&settings).await;
         let client = server.client();
         let domain = address("domain").replace("example.org", "allowed.example");
@@ -420,7 +426,12 @@ async fn logout_is_200_always_and_clears_the_cookies() {
     let login = person("token-logout").await;
     let (_, token) = client.mint(&login.token, "laptop").await;
     let out = || client.post("/auth/logout", &json!({}));
-    for request in [out(), client.request(Method::POST, "/auth/logout"), out().bearer_auth("nonsense"), out().bearer_auth(&token)] {
+    for request in [
+        out(),
+        client.request(Method::POST, "/auth/logout"),
+        out().bearer_auth("nonsense"),
+        out().bearer_auth(&token),
+    ] {
         let answer = expect(200, request).await;
         assert_eq!(answer.json(), json!({ "message": "logged out" }));
         for name in ["multica_auth", "multica_csrf"] {

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use tally_tests::{Answer, Server, TempPostgres};
 
-use crate::support::{BINARY, address, client, expect, fields, log_lines, person, replica, shared, shared_secrets};
+use crate::support::{
+    BINARY, address, client, expect, fields, log_lines, person, replica, shared, shared_secrets,
+};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -24,11 +26,18 @@ async fn config_has_its_fields() {
         "local_worktree_supported": false, "server_version": env!("CARGO_PKG_VERSION"),
     });
     assert_eq!(config, expected);
-    let settings = [("GOOGLE_CLIENT_ID", "client-id"), ("DISABLE_WORKSPACE_CREATION", "true"), ("ALLOW_SIGNUP", "false")];
+    let settings = [
+        ("GOOGLE_CLIENT_ID", "client-id"),
+        ("DISABLE_WORKSPACE_CREATION", "true"),
+        ("ALLOW_SIGNUP", "false"),
+    ];
     let server = replica(&settings).await;
     let config = expect(200, server.client().get("/api/config")).await.json();
     assert_eq!(config["google_client_id"], "client-id");
-    assert_eq!((&config["workspace_creation_disabled"], &config["allow_signup"]), (&json!(true), &json!(false)));
+    assert_eq!(
+        (&config["workspace_creation_disabled"], &config["allow_signup"]),
+        (&json!(true), &json!(false))
+    );
 }
 
 /// `/health` is `{"status":"ok"}`; `/readyz` and `/healthz` are status and checks.
@@ -39,7 +48,10 @@ async fn health_and_readiness_answer() {
     for path in ["/readyz", "/healthz"] {
         let body = expect(200, client.get(path)).await.json();
         assert_eq!(fields(&body), ["checks", "status"]);
-        assert_eq!((&body["status"], &body["checks"]["db"], &body["checks"]["migrations"]), (&json!("ok"), &json!("ok"), &json!("ok")));
+        assert_eq!(
+            (&body["status"], &body["checks"]["db"], &body["checks"]["migrations"]),
+            (&json!("ok"), &json!("ok"), &json!("ok"))
+        );
     }
 }
 
@@ -70,7 +82,8 @@ async fn serve_migrates_at_start_and_readyz_tells_what_is_pending() {
         expect(200, server.client().get("/readyz")).await;
     }
     let mut database = PgConnection::connect_with(&options).await.expect("the database");
-    let forgotten = "delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)";
+    let forgotten =
+        "delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)";
     sqlx::query(forgotten).execute(&mut database).await.expect("the list of migrations");
     let body = expect(503, one.client().get("/readyz")).await.json();
     assert_eq!((&body["checks"]["migrations"], &body["checks"]["db"]), (&json!("1 pending"), &json!("ok")));
@@ -239,7 +252,9 @@ fn start_refuses_wrong_settings_and_names_them() {
 async fn start_refuses_a_database_of_other_keys() {
     let [url, master, secret] = shared_secrets().await;
     let other = "6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d";
-    for (master, secret, what) in [(other, secret.as_str(), "master key"), (master.as_str(), SECRET, "JWT_SECRET")] {
+    for (master, secret, what) in
+        [(other, secret.as_str(), "master key"), (master.as_str(), SECRET, "JWT_SECRET")]
+    {
         let said = refuses(&[("DATABASE_URL", &url), ("TALLY_MASTER_KEY", master), ("JWT_SECRET", secret)]);
         assert!(said.contains(what) && said.contains("fingerprint"), "{said}");
         assert!(!said.contains(master) && !said.contains(secret), "{said}");

@@ -1,7 +1,10 @@
 //! Acting at another time: the rooms themselves, on the server's own database and keys, with a
 //! clock that is shifted. What they record is real; only the moment of the decision is not now.
 
-use base64::{Engine, engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD}};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::{TryRng, rngs::SysRng};
 use serde_json::Value;
@@ -30,8 +33,11 @@ impl Past {
         let server: &Server = shared().await;
         let options = database(server);
         let pool = tally_store::connect(options.clone(), ConnectionLimits { min: 0, max: 2 });
-        let master: [u8; 32] =
-            STANDARD.decode(key(&server.data_dir(), "master.key")).expect("base64").try_into().expect("32 bytes");
+        let master: [u8; 32] = STANDARD
+            .decode(key(&server.data_dir(), "master.key"))
+            .expect("base64")
+            .try_into()
+            .expect("32 bytes");
         let signing = Sha256::digest(key(&server.data_dir(), "jwt.secret").as_bytes());
         let (master, signing) = (Key::from_bytes(master), Key::from_bytes(signing.into()));
         let keys = KeyRing::unlock(pool.clone(), &master, &signing).await.expect("the server's own keys");
