@@ -116,8 +116,9 @@ pub fn sign(
     session: SessionId,
     expires_at: DateTime<Utc>,
 ) -> Result<Plaintext, ApiError> {
-    let now = app.store.clock().now();
-    app.settings.signer.sign(user, session, now, expires_at).map_err(|error| ApiError::internal(&error))
+    // The moment of the decision: another reading of the clock could be a second later.
+    let issued_at = expires_at - app.settings.session_lifetime;
+    app.settings.signer.sign(user, session, issued_at, expires_at).map_err(|error| ApiError::internal(&error))
 }
 
 fn set_cookies(app: &App, headers: &mut HeaderMap, token: &Plaintext) {
