@@ -47,14 +47,11 @@ impl Bus {
     pub(crate) fn acknowledge(&self, _: Option<Acknowledgement>) {}
 }
 
-/// A batch as a message.
-///
-/// A batch does not say which timeline it was committed on. It is taken to be the one that is
-/// followed: the subscription is younger than the first read of that timeline, and a barrier trusts
-/// the own cursor only after it has read the timeline anew.
-pub(crate) fn message(batch: &Batch, followed: &Tag) -> Message {
+/// A batch as a message. It names the history it was committed to, and only who follows that
+/// history applies it.
+pub(crate) fn message(batch: &Batch) -> Message {
     Message {
-        tag: Tag { log_id: batch.log_id, timeline: followed.timeline.clone() },
+        tag: Tag { log_id: batch.log_id, timeline: batch.timeline.clone() },
         from: batch.from(),
         to: batch.to(),
         leaf: Some(batch.leaf_hash),

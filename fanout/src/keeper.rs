@@ -171,11 +171,13 @@ pub(crate) async fn follow_log(inner: Arc<Inner>) {
             () = inner.catch_up.notified() => None,
         };
         let applied = match heard {
-            Some(Heard::Batch(batch)) => inner.change(|machine| {
+            Some(Heard::Batch(batch)) => {
+                let message = bus::message(&batch);
                 // Under the same lock as everything else: the history cannot change in between.
-                let followed = machine.tag().filter(|_| machine.generation() == bus.generation)?.clone();
-                Some(machine.apply(&bus::message(&batch, &followed)))
-            }),
+                inner.change(|machine| {
+                    (machine.generation() == bus.generation).then(|| machine.apply(&message))
+                })
+            }
             Some(Heard::Acknowledgement(heard)) => {
                 inner.change(|machine| machine.acknowledged(&heard));
                 None

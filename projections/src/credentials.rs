@@ -30,7 +30,9 @@ impl Projection for Credentials {
             let id = recorded.stream.uuid();
             match &recorded.event {
                 Event::TokenMinted(event) => {
-                    minted.hashes.push(hex::decode(&*event.hash).map_err(|error| sqlx::Error::Decode(error.into()))?);
+                    minted
+                        .hashes
+                        .push(hex::decode(&*event.hash).map_err(|error| sqlx::Error::Decode(error.into()))?);
                     minted.ids.push(id);
                     minted.kinds.push(event.kind.as_str().to_owned());
                     minted.users.push(event.user_id.0);

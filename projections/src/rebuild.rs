@@ -68,7 +68,9 @@ async fn prepare(
     .bind(projection.version())
     .fetch_optional(&mut *transaction)
     .await?;
-    let position = if let Some(position) = begun { Position(position) } else {
+    let position = if let Some(position) = begun {
+        Position(position)
+    } else {
         for table in projection.tables() {
             execute(&mut transaction, &format!("drop table if exists rebuild.{table}")).await?;
             execute(

@@ -84,6 +84,8 @@ pub(crate) struct NewKey {
 #[derive(Debug)]
 pub struct Batch {
     pub log_id: Uuid,
+    /// The database's timeline it was committed on, as it begins the names of its write-ahead files.
+    pub timeline: String,
     /// Contiguous and in order; never empty.
     pub events: Vec<Recorded>,
     /// The leaf hash of the last event.
@@ -291,7 +293,9 @@ impl Worker {
         };
 
         let committed = timeout_at(deadline, sqlx::query("commit").execute(&mut connection)).await;
-        if let Ok(Ok(_)) = committed { self.connection = Some(connection) } else {
+        if let Ok(Ok(_)) = committed {
+            self.connection = Some(connection);
+        } else {
             drop(connection);
             self.find_outcome(&attempt).await?;
         }

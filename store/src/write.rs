@@ -35,11 +35,12 @@ impl WriteError {
     }
 
     fn from_statement(error: sqlx::Error) -> Self {
-        let refused = error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| {
-            // Data exceptions and integrity violations are the rows' own fault (SQLSTATE classes
-            // 22 and 23), as is a payload json cannot hold; everything else is the moment's.
-            code.starts_with("22") || code.starts_with("23") || code.starts_with("P0")
-        });
+        let refused =
+            error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| {
+                // Data exceptions and integrity violations are the rows' own fault (SQLSTATE classes
+                // 22 and 23), as is a payload json cannot hold; everything else is the moment's.
+                code.starts_with("22") || code.starts_with("23") || code.starts_with("P0")
+            });
         if refused { Self::Poison(error) } else { Self::NotWritten(error) }
     }
 }
@@ -242,7 +243,8 @@ async fn append(
     for projection in inline {
         projection.apply(connection, &events).await?;
     }
-    Ok(Some(Arc::new(Batch { log_id: head.log_id, events, leaf_hash })))
+    let (log_id, timeline) = (head.log_id, head.timeline.clone());
+    Ok(Some(Arc::new(Batch { log_id, timeline, events, leaf_hash })))
 }
 
 async fn write_keys(connection: &mut PgConnection, accepted: &[&Commit]) -> Result<(), sqlx::Error> {

@@ -1,7 +1,11 @@
 //! What tests share: a scratch directory that cleans up after any end, real PostgreSQL clusters,
 //! and the real binary as a process with a client for it.
 
-#![allow(clippy::missing_panics_doc, clippy::double_must_use, reason = "tests panic when something is wrong: that is what they are for")]
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::double_must_use,
+    reason = "tests panic when something is wrong: that is what they are for"
+)]
 
 pub mod client;
 pub mod log;

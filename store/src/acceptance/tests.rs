@@ -196,7 +196,9 @@ fn wish() -> impl Strategy<Value = Wish> {
         .prop_map(|(streams, only_read, claim, key)| Wish { streams, only_read, claim, key })
 }
 
-fn picture(facts: &Facts) -> (BTreeMap<Uuid, Version>, BTreeMap<[u8; 32], Uuid>, BTreeSet<[u8; 32]>) {
+type Picture = (BTreeMap<Uuid, Version>, BTreeMap<[u8; 32], Uuid>, BTreeSet<[u8; 32]>);
+
+fn picture(facts: &Facts) -> Picture {
     (
         facts.versions.iter().map(|(id, version)| (*id, *version)).collect(),
         facts.claims.iter().map(|((_, value), holder)| (*value, *holder)).collect(),

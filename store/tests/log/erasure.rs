@@ -37,8 +37,8 @@ fn issued(code: CodeId, email: &str) -> Event {
     LoginCodeIssued {
         code_id: code,
         user_id: None,
-        salt: String::new(),
-        mac: String::new(),
+        salt: tally_events::Hidden::new(""),
+        mac: tally_events::Hidden::new(""),
         expires_at: chrono::DateTime::UNIX_EPOCH,
         email: Personal::clear(email),
         address: Some(Personal::clear("192.0.2.7")),

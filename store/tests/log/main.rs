@@ -1,5 +1,7 @@
 //! The log on a real PostgreSQL: every trap of the committer, and the reader beside it.
 
+#![allow(clippy::pedantic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod ambiguous;
 mod availability;
 mod batches;

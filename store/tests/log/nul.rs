@@ -19,7 +19,7 @@ async fn a_nul_does_not_reach_the_log() {
         kind: TokenKind::PersonalAccessToken,
         user_id: user,
         name: Personal::clear("sealed, so a NUL \0 here is nobody's trouble"),
-        hash: "00".repeat(32),
+        hash: tally_events::Hidden::new("00".repeat(32)),
         prefix: prefix.to_owned(),
         minted_by: CredentialId::Session(SessionId(uuid::Uuid::nil())),
         expires_at: None,
