@@ -64,7 +64,7 @@ impl Client {
     /// Asks for a code and reads it from the server's log, where it goes without a mailer.
     pub async fn code(&self, email: &str) -> String {
         let answer = answer(self.post("/auth/send-code", &json!({ "email": email }))).await;
-        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!(answer.status, 200, "{} {}", answer.text, self.complaints());
         self.code_of(answer.header("x-request-id").expect("a request id")).await
     }
 
@@ -77,6 +77,13 @@ impl Client {
             rest.get(..6).map(str::to_owned)
         })
         .await
+    }
+
+    /// What the server has warned of, for whoever reads a failure.
+    fn complaints(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines = log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\""));
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     /// Logs in by an e-mailed code.
