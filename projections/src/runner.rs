@@ -72,7 +72,8 @@ pub async fn follow(
                 }
             }
             Ok(Page::Elsewhere { position }) => drop(checkpoint_told.send_replace(position)),
-            Ok(Page::Halted) => {}
+            // Only another release can fold it, and that is worth a look now and then.
+            Ok(Page::Halted) => tokio::time::sleep(FAILURE_PAUSE).await,
             Err(error) => {
                 if !failing {
                     tracing::error!(
@@ -102,8 +103,36 @@ enum Page {
     Elsewhere { position: Position },
 }
 
-/// Folds the next page, if there is one and nobody else is at it.
+/// Folds the next page, if there is one and nobody else is at it. A page with an event that cannot
+/// be folded is halved, so that the projection comes as far as the event before it.
 async fn fold_page(pool: &PgPool, projection: &dyn Projection) -> Result<Page, FoldError> {
+    let mut limit = PAGE_EVENTS;
+    loop {
+        match try_page(pool, projection, limit).await? {
+            Attempt::Done(page) => return Ok(page),
+            Attempt::Poisoned { events, .. } if events > 1 => limit = events / 2,
+            Attempt::Poisoned { after, source, known, .. } => {
+                if !known {
+                    halt(pool, projection, after, source.as_ref()).await?;
+                }
+                return Ok(Page::Halted);
+            }
+        }
+    }
+}
+
+enum Attempt {
+    Done(Page),
+    /// Among the next `events` is one that cannot be folded; `known` when the projection has halted already.
+    Poisoned {
+        events: i64,
+        after: Position,
+        source: Box<dyn Error + Send + Sync>,
+        known: bool,
+    },
+}
+
+async fn try_page(pool: &PgPool, projection: &dyn Projection, limit: i64) -> Result<Attempt, FoldError> {
     let mut transaction = pool.begin().await?;
     let row = sqlx::query!(
         "select version, position, halted from projection where name = $1 for update skip locked",
@@ -113,10 +142,12 @@ async fn fold_page(pool: &PgPool, projection: &dyn Projection) -> Result<Page, F
     .await?;
     let Some(row) = row.filter(|row| row.version == projection.version()) else {
         transaction.rollback().await?;
-        return Ok(Page::Elsewhere { position: checkpoint(pool, projection.name()).await? });
+        return Ok(Attempt::Done(Page::Elsewhere { position: checkpoint(pool, projection.name()).await? }));
     };
     let before = Position(row.position.unwrap_or(0));
-    match fold_next(&mut transaction, projection, before, None).await {
+    // The event after the checkpoint of a halted projection is the one to try.
+    let limit = if row.halted.is_some() { 1 } else { limit };
+    match fold_next(&mut transaction, projection, before, Some(Position(before.0 + limit))).await {
         Ok((position, count)) => {
             if count > 0 || row.halted.is_some() {
                 sqlx::query!(
@@ -128,12 +159,11 @@ async fn fold_page(pool: &PgPool, projection: &dyn Projection) -> Result<Page, F
                 .await?;
             }
             transaction.commit().await?;
-            Ok(Page::Folded { position, full: count == PAGE_EVENTS })
+            Ok(Attempt::Done(Page::Folded { position, full: count == limit }))
         }
         Err(FoldError::Poison { after, source }) => {
             transaction.rollback().await?;
-            halt(pool, projection, after, source.as_ref(), row.halted.is_some()).await?;
-            Ok(Page::Halted)
+            Ok(Attempt::Poisoned { events: limit, after, source, known: row.halted.is_some() })
         }
         Err(error) => Err(error),
     }
@@ -183,11 +213,7 @@ async fn halt(
     projection: &dyn Projection,
     after: Position,
     error: &(dyn Error + Send + Sync + 'static),
-    known: bool,
 ) -> Result<(), sqlx::Error> {
-    if known {
-        return Ok(());
-    }
     tracing::error!(
         projection.name = projection.name(),
         event.position = after.next().0,

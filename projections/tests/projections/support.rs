@@ -1,0 +1,258 @@
+//! A log of a test's own with people in it, and the projections that follow it.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{StreamExt, TryStreamExt};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgConnectOptions};
+use tally_domain::{
+    Action, Command, Context, Decision, PersonCredential, Principal, World, authorize,
+    credential::CredentialHash, policy::Act,
+};
+use tally_events::{
+    CodeId, CredentialId, Event, LoginId, Personal, Position, SessionId, StreamId, TokenId, UserId,
+    login::{LoginCodeIssued, LoginCodeRefused, LoginCodeVerified, RefusalReason},
+    seal::Key,
+    session::{SessionEndReason, SessionEnded, SessionMethod, SessionStarted},
+    token::{RevocationReason, TokenKind, TokenMinted, TokenRenewed, TokenRevoked},
+    user::{UserProfileChanged, UserRegistered, UserReinstated, UserSuspended},
+};
+use tally_store::{Clock, ConnectionLimits, KeyRing, Projection, RequestContext, Store, StoreOptions};
+use tally_tests::{TempPostgres, eventually};
+use tokio::{
+    sync::{OnceCell, watch},
+    task::JoinHandle,
+};
+
+pub const EXPIRY: DateTime<Utc> = DateTime::from_timestamp(4_000_000_000, 0).unwrap();
+
+async fn postgres() -> &'static TempPostgres {
+    static POSTGRES: OnceCell<TempPostgres> = OnceCell::const_new();
+    POSTGRES.get_or_init(TempPostgres::start).await
+}
+
+pub struct Log {
+    pub options: PgConnectOptions,
+    pub pool: PgPool,
+    pub store: Arc<Store>,
+}
+
+/// Somebody, with a session and a token that last.
+#[derive(Clone, Copy, Debug)]
+pub struct Person {
+    pub user: UserId,
+    pub session: SessionId,
+    pub token: TokenId,
+    pub hash: CredentialHash,
+}
+
+impl Log {
+    pub async fn new() -> Self {
+        let options = postgres().await.database().await;
+        tally_store::migrate(&options).await.unwrap();
+        let pool = tally_store::connect(options.clone(), ConnectionLimits { min: 0, max: 12 });
+        tally_projections::runner::register(&pool).await.unwrap();
+        let keys = KeyRing::unlock(pool.clone(), &Key::from_bytes([1; 32]), &Key::from_bytes([2; 32]))
+            .await
+            .unwrap();
+        let (store, _) = Store::start(StoreOptions {
+            database: options.clone(),
+            pool: pool.clone(),
+            keys,
+            clock: Clock::default(),
+            inline: tally_projections::inline(),
+            inline_version: tally_projections::INLINE_VERSION,
+        });
+        Self { options, pool, store: Arc::new(store) }
+    }
+
+    pub async fn connection(&self) -> PgConnection {
+        PgConnection::connect_with(&self.options).await.unwrap()
+    }
+
+    /// People with a past: 16 events each.
+    pub async fn people(&self, count: usize) -> Vec<Person> {
+        let people = futures::stream::iter((0..count).map(|_| live(&self.store)));
+        people.buffered(16).try_collect().await.unwrap()
+    }
+
+    /// Starts to follow the log.
+    pub fn follow(&self) -> Vec<JoinHandle<()>> {
+        let follow = |projection| {
+            let (tell, _) = watch::channel(Position::ZERO);
+            let (pool, feed) = (self.pool.clone(), self.store.subscribe());
+            tokio::spawn(tally_projections::runner::follow(pool, projection, feed, tell))
+        };
+        tally_projections::following().into_iter().map(follow).collect()
+    }
+
+    /// Waits until a projection stands at the head.
+    pub async fn caught_up(&self, name: &str) {
+        eventually("the projection to catch up", async || {
+            let status = self.status(name).await;
+            (status.lag == 0 && status.halted.is_none()).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn all_caught_up(&self) {
+        for projection in tally_projections::following() {
+            self.caught_up(projection.name()).await;
+        }
+    }
+
+    pub async fn status(&self, name: &str) -> tally_projections::status::Status {
+        let all = tally_projections::status::status(&self.pool).await.unwrap();
+        all.into_iter().find(|status| status.name == name).expect("a registered projection")
+    }
+
+    pub async fn head(&self) -> i64 {
+        tally_store::head(&self.pool).await.unwrap().position.0
+    }
+
+    pub async fn run(&self, statement: impl Into<String>) {
+        sqlx::query(AssertSqlSafe(statement.into())).execute(&mut self.connection().await).await.unwrap();
+    }
+
+    pub async fn texts(&self, statement: impl Into<String>) -> Vec<String> {
+        sqlx::query_scalar(AssertSqlSafe(statement.into()))
+            .fetch_all(&mut self.connection().await)
+            .await
+            .unwrap()
+    }
+
+    pub async fn verified(&self, projection: &dyn Projection) -> tally_projections::verify::Verified {
+        tally_projections::verify::verify(&self.options, projection, |_, _| {}).await.unwrap()
+    }
+
+    pub async fn assert_all_hold(&self) {
+        for projection in all() {
+            let verified = self.verified(projection.as_ref()).await;
+            assert!(verified.holds() && verified.rows > 0, "{verified:?}");
+        }
+    }
+}
+
+pub fn all() -> Vec<Arc<dyn Projection>> {
+    tally_projections::inline().into_iter().chain(tally_projections::following()).collect()
+}
+
+/// One command that appends what the test says.
+struct Tell(Vec<(StreamId, Event)>);
+
+impl Act for Tell {
+    const ACTION: Action = Action::ChangeProfile;
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("never")]
+pub struct Never;
+
+impl Command for Tell {
+    type Outcome = ();
+    type Refusal = Never;
+
+    fn reads(&self) -> Vec<StreamId> {
+        self.0.iter().map(|(stream, _)| *stream).collect()
+    }
+
+    fn decide(&self, _: &World, _: &Context) -> Result<Decision<()>, Never> {
+        Ok(Decision::of((), self.0.clone()))
+    }
+}
+
+pub async fn tell(
+    store: &Store,
+    person: &Person,
+    events: Vec<(StreamId, Event)>,
+) -> Result<Position, tally_store::ExecuteError<Never>> {
+    let credential = PersonCredential::Session { id: person.session, expires_at: EXPIRY };
+    let principal = Principal::Person { user: person.user, credential };
+    let command = authorize(principal, Tell(events)).expect("a person may");
+    Ok(store.execute(&command, RequestContext::default()).await?.position)
+}
+
+/// Somebody comes, does a little of everything, and stays.
+pub async fn live(store: &Store) -> Result<Person, tally_store::ExecuteError<Never>> {
+    let (user, session, token) = (UserId::new(), SessionId::new(), TokenId::new());
+    let person = Person { user, session, token, hash: CredentialHash(hash_of(token)) };
+    let (login, code, other, left) = (LoginId::new(), CodeId::new(), TokenId::new(), SessionId::new());
+    let personal = |text: &str| Some(Personal::clear(text));
+    let email = format!("{user}@example.org");
+    let started = || SessionStarted {
+        user_id: user,
+        method: SessionMethod::EmailCode,
+        minted_by: None,
+        expires_at: EXPIRY,
+        address: personal("192.0.2.1"),
+        user_agent: None,
+    };
+    let minted = |token: TokenId, minted_by: CredentialId| TokenMinted {
+        kind: TokenKind::PersonalAccessToken,
+        user_id: user,
+        name: Personal::clear("laptop"),
+        hash: hex::encode(hash_of(token)),
+        prefix: "mul_".to_owned(),
+        minted_by,
+        expires_at: Some(EXPIRY - TimeDelta::days(1)),
+    };
+    let renamed = |name: &str| UserProfileChanged {
+        name: personal(name),
+        language: personal("ja"),
+        ..UserProfileChanged::default()
+    };
+    let issued = LoginCodeIssued {
+        code_id: code,
+        user_id: None,
+        salt: String::new(),
+        mac: String::new(),
+        expires_at: EXPIRY,
+        email: Personal::clear(&email),
+        address: None,
+        user_agent: personal("curl"),
+    };
+    let refused = LoginCodeRefused {
+        code_id: code,
+        user_id: None,
+        reason: RefusalReason::WrongCode,
+        address: None,
+        user_agent: None,
+    };
+    let registered = UserRegistered { email: Personal::clear(&email), name: Personal::clear("Ada") };
+    let revoked = TokenRevoked { user_id: user, reason: RevocationReason::Line(token) };
+    let ended = SessionEnded { user_id: user, reason: SessionEndReason::LoggedOut };
+    let events: Vec<(StreamId, Event)> = vec![
+        (login.into(), issued.into()),
+        (login.into(), refused.into()),
+        (login.into(), LoginCodeVerified { code_id: code, user_id: user, session_id: session }.into()),
+        (user.into(), registered.into()),
+        (user.into(), UserSuspended {}.into()),
+        (user.into(), UserReinstated {}.into()),
+        (session.into(), started().into()),
+        (token.into(), minted(token, CredentialId::Session(session)).into()),
+        (other.into(), minted(other, CredentialId::Token(token)).into()),
+        (token.into(), TokenRenewed { user_id: user, expires_at: EXPIRY }.into()),
+        (user.into(), renamed("Eve").into()),
+        (left.into(), started().into()),
+        (left.into(), ended.into()),
+        (other.into(), revoked.into()),
+        (user.into(), renamed("Ada").into()),
+        (
+            login.into(),
+            LoginCodeRefused { reason: RefusalReason::AccountSuspended, ..refused_again(code, user) }.into(),
+        ),
+    ];
+    tell(store, &person, events).await?;
+    Ok(person)
+}
+
+fn refused_again(code_id: CodeId, user: UserId) -> LoginCodeRefused {
+    let reason = RefusalReason::WrongCode;
+    LoginCodeRefused { code_id, user_id: Some(user), reason, address: None, user_agent: None }
+}
+
+fn hash_of(token: TokenId) -> [u8; 32] {
+    let mut hash = [7; 32];
+    hash[..16].copy_from_slice(token.0.as_bytes());
+    hash
+}
