@@ -64,6 +64,11 @@ pub async fn verify(
     // … and what came meanwhile in the snapshot of the comparison.
     let mut transaction = connection.begin().await?;
     execute(&mut transaction, "set transaction isolation level repeatable read").await?;
+    // Before the snapshot is taken: a rebuild that flipped after it would leave tables in which the
+    // snapshot sees nothing.
+    for table in projection.tables() {
+        execute(&mut transaction, &format!("lock table public.{table} in access share mode")).await?;
+    }
     let end = checkpoint(&mut transaction, projection).await?;
     while position < end {
         position = fold_next(&mut transaction, projection, position, Some(end)).await?.0;

@@ -1,0 +1,238 @@
+//! A rebuild makes the same tables, beside readers and writers who never notice.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use sqlx::Executor;
+use tally_domain::{PersonCredential, Principal, authorize};
+use tally_events::Position;
+use tally_projections::{
+    audit_log::{AuditFilter, ReadAuditTrail, read_audit_trail},
+    credentials::{Standing, find_session, find_token},
+    rebuild::rebuild,
+    token_list::{ListTokens, list_tokens},
+    users::find_profile,
+};
+use tally_store::Projection;
+use tokio::sync::Notify;
+
+use crate::support::{EXPIRY, Log, Person, all, live};
+
+/// Rows, constraints, indexes and grants of a projection's tables.
+async fn picture(log: &Log, projection: &dyn Projection) -> Vec<String> {
+    let mut lines = Vec::new();
+    for table in projection.tables() {
+        lines.extend(log.texts(format!("select {table}::text from {table} order by 1")).await);
+        lines.extend(
+            log.texts(format!(
+                "select indexdef from pg_indexes where schemaname = 'public' and tablename = '{table}' union all
+                 select conname || ' ' || pg_get_constraintdef(oid) from pg_constraint
+                  where conrelid = 'public.{table}'::regclass union all
+                 select coalesce(relacl::text, 'default') from pg_class where oid = 'public.{table}'::regclass
+                 order by 1"
+            ))
+            .await,
+        );
+    }
+    lines
+}
+
+#[tokio::test]
+async fn a_rebuilt_projection_equals_the_one_before_down_to_the_names_of_its_indexes() {
+    let log = Log::new().await;
+    log.people(70).await;
+    let _followers = log.follow();
+    log.all_caught_up().await;
+    // A serving role that owns nothing, as where MIGRATE_DATABASE_URL separates the two.
+    let role = format!("serving_{}", uuid::Uuid::new_v4().simple());
+    log.run(format!("create role {role} login")).await;
+    log.run(format!("grant select, insert, update on all tables in schema public to {role}")).await;
+    for projection in all() {
+        let before = picture(&log, projection.as_ref()).await;
+        let position = rebuild(&log.options, projection.as_ref(), |_, _| {}).await.unwrap();
+        assert_eq!(position.0, log.head().await);
+        assert_eq!(picture(&log, projection.as_ref()).await, before, "{}", projection.name());
+        assert!(log.verified(projection.as_ref()).await.holds());
+    }
+    assert!(
+        log.texts("select tablename::text from pg_tables where schemaname = 'rebuild'").await == ["progress"]
+    );
+    // And it is written on.
+    live(&log.store).await.unwrap();
+    log.all_caught_up().await;
+    log.assert_all_hold().await;
+    let role_reads = log.options.clone().username(&role);
+    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect_with(&role_reads).await.unwrap();
+    connection.execute("select from credentials").await.unwrap();
+}
+
+/// A rebuild mends what was wrong.
+#[tokio::test]
+async fn a_rebuild_mends_damage() {
+    let log = Log::new().await;
+    let people = log.people(3).await;
+    let _followers = log.follow();
+    log.all_caught_up().await;
+    log.run("update credentials set revoked_at = clock_timestamp()").await;
+    log.run("delete from audit_scope").await;
+    for projection in all() {
+        rebuild(&log.options, projection.as_ref(), |_, _| {}).await.unwrap();
+    }
+    log.assert_all_hold().await;
+    let found = find_token(&log.pool, people[0].hash).await.unwrap();
+    assert!(matches!(found.standing, Standing::Live(_)), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_rebuild_that_was_interrupted_goes_on_where_it_was() {
+    let log = Log::new().await;
+    log.people(260).await;
+    let _followers = log.follow();
+    log.all_caught_up().await;
+    for projection in all() {
+        let before = picture(&log, projection.as_ref()).await;
+        // Cut off in the middle of the third page: what it had begun is rolled back.
+        let reached = Arc::new(Notify::new());
+        let tell = reached.clone();
+        let progress = move |position: Position, _| {
+            if position.0 >= 2000 {
+                tell.notify_one();
+            }
+        };
+        tokio::select! {
+            done = rebuild(&log.options, projection.as_ref(), progress) => panic!("it ended: {done:?}"),
+            () = reached.notified() => {}
+        }
+        assert_eq!(picture(&log, projection.as_ref()).await, before, "the live tables are as they were");
+        let mut first = None;
+        rebuild(&log.options, projection.as_ref(), |position, _| first = first.or(Some(position)))
+            .await
+            .unwrap();
+        assert!(first.is_some_and(|position| (2000..4000).contains(&position.0)), "{first:?}");
+        assert_eq!(picture(&log, projection.as_ref()).await, before);
+    }
+    log.assert_all_hold().await;
+}
+
+/// Everything that is read of a person, over and over: never an error, never a wrong answer.
+async fn read(log: &Log, person: &Person) {
+    let found = find_token(&log.pool, person.hash).await.unwrap();
+    assert!(matches!(found.standing, Standing::Live(_)), "{found:?}");
+    let found = find_session(&log.pool, person.session).await.unwrap();
+    assert!(matches!(found.standing, Standing::Live(_)), "{found:?}");
+    let profile = find_profile(&log.pool, log.store.keys(), person.user).await.unwrap();
+    assert_eq!(profile.unwrap().name, "Ada");
+    let credential = PersonCredential::Session { id: person.session, expires_at: EXPIRY };
+    let principal = Principal::Person { user: person.user, credential };
+    let tokens =
+        list_tokens(&log.pool, log.store.keys(), &authorize(principal, ListTokens).unwrap()).await.unwrap();
+    assert_eq!(tokens.len(), 1);
+    for (filter, expected) in [
+        (AuditFilter::Everything, 14),
+        (AuditFilter::Credential(person.token.0), 2),
+        (AuditFilter::Line(person.session.0), 14),
+        (AuditFilter::Name("token.minted".to_owned()), 2),
+    ] {
+        let query =
+            ReadAuditTrail { filter, below: None, from: Position::ZERO, to: Position(i64::MAX), limit: 50 };
+        let query = authorize(principal, query).unwrap();
+        let entries = read_audit_trail(&log.pool, log.store.keys(), &query).await.unwrap();
+        assert!(entries.len() >= expected, "{:?}: {} entries", query.get().filter, entries.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_notices_a_rebuild_under_load() {
+    let log = Arc::new(Log::new().await);
+    let known = log.people(60).await;
+    let followers = log.follow();
+    log.all_caught_up().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (reads, writes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut tasks = Vec::new();
+    for number in 0..4 {
+        let (log, stop, reads, writes) = (log.clone(), stop.clone(), reads.clone(), writes.clone());
+        let known = known.clone();
+        tasks.push(tokio::spawn(async move {
+            for person in known.iter().cycle().skip(number * 7) {
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                if number < 2 {
+                    read(&log, person).await;
+                    reads.fetch_add(1, Ordering::SeqCst);
+                } else {
+                    live(&log.store).await.unwrap();
+                    writes.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        }));
+    }
+    for _ in 0..2 {
+        for projection in all() {
+            rebuild(&log.options, projection.as_ref(), |_, _| {}).await.unwrap();
+        }
+    }
+    stop.store(true, Ordering::SeqCst);
+    for task in tasks {
+        task.await.expect("no reader and no writer met an error");
+    }
+    let (reads, writes) = (reads.load(Ordering::SeqCst), writes.load(Ordering::SeqCst));
+    assert!(reads > 10 && writes > 10, "{reads} reads and {writes} writes beside ten rebuilds");
+    log.all_caught_up().await;
+    for follower in followers {
+        follower.abort();
+    }
+    log.assert_all_hold().await;
+}
+
+/// Two operators at once: the slower one must not write to the tables the other has flipped in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_rebuilds_of_one_projection_take_turns() {
+    let log = Log::new().await;
+    log.people(200).await;
+    let _followers = log.follow();
+    log.all_caught_up().await;
+    for projection in all() {
+        let before = picture(&log, projection.as_ref()).await;
+        let both = tokio::join!(
+            rebuild(&log.options, projection.as_ref(), |_, _| {}),
+            rebuild(&log.options, projection.as_ref(), |_, _| {}),
+        );
+        assert!(matches!(both, (Ok(_), Ok(_))), "{}: {both:?}", projection.name());
+        assert_eq!(picture(&log, projection.as_ref()).await, before, "{}", projection.name());
+    }
+    log.assert_all_hold().await;
+}
+
+/// A reader who stays in a table delays the flip, and not the commits behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_who_stays_delays_the_flip_and_no_commit() {
+    let log = Arc::new(Log::new().await);
+    log.people(5).await;
+    let mut reader = log.connection().await;
+    reader.execute("begin").await.unwrap();
+    reader.execute("select count(*) from credentials").await.unwrap();
+    let rebuilding = tokio::spawn({
+        let log = log.clone();
+        async move { rebuild(&log.options, &tally_projections::credentials::Credentials, |_, _| {}).await }
+    });
+    let began = Instant::now();
+    let mut slowest = Duration::ZERO;
+    while began.elapsed() < Duration::from_secs(3) {
+        let before = Instant::now();
+        live(&log.store).await.unwrap();
+        slowest = slowest.max(before.elapsed());
+    }
+    assert!(!rebuilding.is_finished(), "it waits for the reader");
+    assert!(slowest < Duration::from_secs(2), "a commit waited for {slowest:?}");
+    reader.execute("rollback").await.unwrap();
+    rebuilding.await.unwrap().unwrap();
+    let verified = log.verified(&tally_projections::credentials::Credentials).await;
+    assert!(verified.holds(), "{verified:?}");
+}
