@@ -2,6 +2,7 @@
 
 mod architecture;
 mod contract;
+mod hostile;
 mod load;
 mod oracle;
 mod readme;

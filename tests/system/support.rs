@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use sqlx::{
-    PgConnection,
+    Connection, PgConnection,
     postgres::{PgConnectOptions, PgSslMode},
 };
 use tally_tests::{Answer, Client, Login, Server, client::answer};
@@ -70,8 +70,12 @@ pub fn database(server: &Server) -> PgConnectOptions {
 
 /// A connection to the shared server's database.
 pub async fn connection() -> PgConnection {
-    use sqlx::Connection;
-    PgConnection::connect_with(&database(shared().await)).await.expect("the embedded database")
+    connection_to(shared().await).await
+}
+
+/// A connection to a server's embedded database, to look at its log.
+pub async fn connection_to(server: &Server) -> PgConnection {
+    PgConnection::connect_with(&database(server)).await.expect("the embedded database answers")
 }
 
 /// An address nobody else uses.
