@@ -68,18 +68,26 @@ pub(crate) fn credential_of(method: &Method, headers: &HeaderMap) -> Result<Plai
 }
 
 /// RFC 6750 section 2.1, the scheme in any letter case (RFC 9110 section 11.1).
+///
+/// Whatever begins like a Bearer was meant as one: misspelt, it is invalid and not absent, or the
+/// cookie would be used in its place. So are two headers, of which one reader takes the first and
+/// another the last.
 fn bearer(headers: &HeaderMap) -> Result<Option<Plaintext>, ApiError> {
+    const SCHEME: &str = "bearer";
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let text = value.to_str().map_err(|_| ApiError::invalid_token())?;
-    let (scheme, token) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Ok(None);
-    }
     if values.next().is_some() {
         return Err(ApiError::invalid_token());
     }
-    Ok(Some(Plaintext::new(token.trim())))
+    let text = value.to_str().map_err(|_| ApiError::invalid_token())?.trim();
+    let Some((scheme, rest)) = text.split_at_checked(SCHEME.len()) else { return Ok(None) };
+    if !scheme.eq_ignore_ascii_case(SCHEME) {
+        return Ok(None);
+    }
+    if !rest.is_empty() && !rest.starts_with(' ') {
+        return Err(ApiError::invalid_token());
+    }
+    Ok(Some(Plaintext::new(rest.trim())))
 }
 
 /// Asks the replica what the credential is good for.

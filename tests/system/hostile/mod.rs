@@ -5,6 +5,7 @@
 
 mod audit_parameters;
 mod connections;
+mod credentials;
 mod cross_site;
 mod jwt;
 mod positions;
