@@ -4,6 +4,7 @@
 //! failure of the server, so its log holds neither a 5xx nor a panic.
 
 mod audit_parameters;
+mod bodies;
 mod connections;
 mod credentials;
 mod cross_site;
