@@ -2,7 +2,10 @@
 
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     http::{HeaderMap, HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
@@ -145,10 +148,11 @@ pub struct Revocation {
 pub async fn revoke_token(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
-    revocation: Result<Query<Revocation>, axum::extract::rejection::QueryRejection>,
+    id: Result<Path<String>, PathRejection>,
+    revocation: Result<Query<Revocation>, QueryRejection>,
 ) -> Result<Response, ApiError> {
-    let root: TokenId = id.parse().map_err(|_| ApiError::bad_request("invalid token id"))?;
+    let root = id.ok().and_then(|Path(id)| id.parse::<TokenId>().ok());
+    let root = root.ok_or_else(|| ApiError::bad_request("invalid token id"))?;
     let Query(Revocation { line }) =
         revocation.map_err(|_| ApiError::bad_request("line must be true or false"))?;
     let revoke = async |line: Vec<TokenId>| {
