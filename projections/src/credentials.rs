@@ -230,19 +230,28 @@ fn standing(
     }
 }
 
-/// The live tokens below a token in its line, nearest first, `limit` at most.
+/// The live tokens below a person's token in its line, nearest first, `limit` at most. What is no
+/// token of theirs, such as a session, has nothing below it here.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn line_below(pool: &PgPool, root: TokenId, limit: i64) -> Result<Vec<TokenId>, sqlx::Error> {
+pub async fn line_below(
+    pool: &PgPool,
+    owner: UserId,
+    root: TokenId,
+    limit: i64,
+) -> Result<Vec<TokenId>, sqlx::Error> {
     let rows = sqlx::query_scalar!(
         r#"with recursive line(id, revoked_at) as (
-               select c.id, c.revoked_at from credentials c where c.minted_by = $1
+               select c.id, c.revoked_at
+                 from credentials root join credentials c on c.minted_by = root.id
+                where root.id = $1 and root.user_id = $2
                union
                select c.id, c.revoked_at from line l join credentials c on c.minted_by = l.id
            )
-           select id as "id!" from line where revoked_at is null limit $2"#,
+           select id as "id!" from line where revoked_at is null limit $3"#,
         root.0,
+        owner.0,
         limit,
     )
     .fetch_all(pool)

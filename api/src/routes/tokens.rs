@@ -159,12 +159,13 @@ pub async fn revoke_token(
         let command = RevokeTokens { root, line };
         app.execute(caller.principal, command, caller.context, |refusal| refused(&refusal)).await
     };
+    let owner = caller.principal.user().ok_or_else(ApiError::invalid_token)?;
     let mut done = revoke(Vec::new()).await?;
     // A token below the root may mint another while this runs, so the line is read again until
     // nothing of it was live. It ends: a revoked token mints nothing.
     let mut more = line;
     while more {
-        let below = line_below(app.pool(), root, LINE_TOKENS).await?;
+        let below = line_below(app.pool(), owner, root, LINE_TOKENS).await?;
         if below.is_empty() {
             break;
         }

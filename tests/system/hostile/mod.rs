@@ -9,6 +9,7 @@ mod connections;
 mod credentials;
 mod cross_site;
 mod jwt;
+mod neighbours;
 mod paths;
 mod positions;
 mod suspension;
