@@ -200,12 +200,11 @@ fn read_database(reader: &mut settings::Reader<'_>) -> Database {
 }
 
 fn read_connections(reader: &mut settings::Reader<'_>) -> tally_store::ConnectionLimits {
-    let url = reader.environment.get("DATABASE_URL").map(str::to_owned).unwrap_or_default();
-    let from_url = |name| settings::pool_parameter(&url, name).and_then(|value| value.parse::<u32>().ok());
-    let max = reader.count("DATABASE_MAX_CONNS").or_else(|| from_url("pool_max_conns")).unwrap_or(25);
+    let from_url = (read_pool_parameter(reader, "pool_max_conns", 1), read_pool_parameter(reader, "pool_min_conns", 0));
+    let max = reader.count("DATABASE_MAX_CONNS").or(from_url.0).unwrap_or(25);
     let min = reader
         .parse::<u32>("DATABASE_MIN_CONNS", "a whole number of connections")
-        .or_else(|| from_url("pool_min_conns"))
+        .or(from_url.1)
         .unwrap_or(5.min(max));
     if min > max {
         reader.problem(
@@ -215,6 +214,17 @@ fn read_connections(reader: &mut settings::Reader<'_>) -> tally_store::Connectio
         );
     }
     tally_store::ConnectionLimits { min, max }
+}
+
+/// A number of connections in the query of `DATABASE_URL`.
+fn read_pool_parameter(reader: &mut settings::Reader<'_>, name: &str, least: u32) -> Option<u32> {
+    let text = settings::pool_parameter(reader.environment.get("DATABASE_URL")?, name)?;
+    let number = text.parse::<u32>().ok().filter(|number| *number >= least);
+    if number.is_none() {
+        let cure = format!("set a whole number of at least {least}");
+        reader.problem("DATABASE_URL", &format!("holds {name}=`{text}`"), &cure);
+    }
+    number
 }
 
 fn read_allowed_origins(

@@ -10,7 +10,9 @@ pub fn parse(text: &str) -> Result<String, String> {
     if text == "*" {
         return Err("holds `*`, which browsers refuse together with credentials; name each origin".to_owned());
     }
-    let wrong = || format!("holds `{text}`, which is not an origin such as https://app.example.org");
+    // What stands before an `@` is a secret to somebody, so it is not shown.
+    let shown = text.rsplit('@').next().unwrap_or_default();
+    let wrong = || format!("holds `{shown}`, which is not an origin such as https://app.example.org");
     let url = Url::parse(text).map_err(|_| wrong())?;
     let bare =
         url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();

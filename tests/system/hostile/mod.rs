@@ -12,6 +12,7 @@ mod jwt;
 mod neighbours;
 mod paths;
 mod positions;
+mod settings;
 mod suspension;
 
 use std::time::Duration;
