@@ -5,5 +5,6 @@ mod contract;
 mod hostile;
 mod load;
 mod oracle;
+mod races;
 mod readme;
 mod support;
