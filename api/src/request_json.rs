@@ -181,7 +181,18 @@ mod tests {
     #[test]
     fn what_is_not_json_is_refused() {
         let deep = format!("{{\"else\":{}{}}}", "[".repeat(200), "]".repeat(200));
-        for text in [&b""[..], b"{", b"[]", b"[\"a\"]", b"null", b"\"name\"", b"{\"name\":1}", b"{\"name\":\"\xff\"}", b"{} {}", deep.as_bytes()] {
+        for text in [
+            &b""[..],
+            b"{",
+            b"[]",
+            b"[\"a\"]",
+            b"null",
+            b"\"name\"",
+            b"{\"name\":1}",
+            b"{\"name\":\"\xff\"}",
+            b"{} {}",
+            deep.as_bytes(),
+        ] {
             assert_eq!(refusal(text), "invalid request body");
         }
     }

@@ -29,7 +29,7 @@ const READERS_TIMEOUT: &str = "400ms";
 /// Between two tries: commits go on.
 const FLIP_PAUSE: Duration = Duration::from_secs(1);
 /// How long a reader that stays is waited for.
-const FLIP_PATIENCE: Duration = Duration::from_secs(120);
+const FLIP_PATIENCE: Duration = Duration::from_mins(2);
 /// Makes those who begin a rebuild take turns.
 const PREPARE_LOCK: i64 = 0x7A11_0001;
 
@@ -229,7 +229,7 @@ async fn grants(connection: &mut PgConnection, table: &str) -> Result<Vec<String
 
 /// Lock timeouts and deadlocks: the readers go first, and the flip is tried again.
 fn is_lock_timeout(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| code == "55P03" || code == "40P01")
 }
 

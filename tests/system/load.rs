@@ -44,7 +44,7 @@ async fn connect(server: &Server) -> PgConnection {
 fn seed() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "a test is told its seed by the environment")]
     let given = std::env::var("TALLY_SEED").ok().map(|text| text.parse().expect("a number"));
-    let seed = given.unwrap_or_else(|| rand::random());
+    let seed = given.unwrap_or_else(rand::random);
     println!("TALLY_SEED={seed}");
     seed
 }

@@ -16,7 +16,7 @@ use serde_json::json;
 use tally_tests::{Answer, Client, Login, Server, client::answer};
 use tokio::sync::{Barrier, Mutex, MutexGuard, OnceCell};
 
-use crate::support::{BINARY, address, database};
+use crate::support::{BINARY, address, connection_to};
 
 /// A server of these tests' own: their load is nobody else's wait.
 async fn server() -> &'static Server {
@@ -58,7 +58,7 @@ fn count(answers: &[Answer]) -> BTreeMap<u16, usize> {
 
 /// How often each event stands in the stream that a request wrote to.
 async fn events_of_stream(request_id: &str) -> BTreeMap<String, i64> {
-    let mut database = database(server().await).await;
+    let mut database = connection_to(server().await).await;
     let counts: Vec<(String, i64)> = sqlx::query_as(
         "select name, count(*) from event
          where stream_id = (select stream_id from event where request_id = $1::uuid) group by name",
@@ -72,7 +72,7 @@ async fn events_of_stream(request_id: &str) -> BTreeMap<String, i64> {
 
 /// How often an event stands in the log with a field of this value.
 async fn events_with(name: &str, field: &str, value: &str) -> i64 {
-    let mut database = database(server().await).await;
+    let mut database = connection_to(server().await).await;
     sqlx::query_scalar("select count(*) from event where name = $1 and payload ->> $2 = $3")
         .bind(name)
         .bind(field)
@@ -136,7 +136,7 @@ async fn of_fifty_right_first_guesses_one_opens_an_account_and_a_session() {
     assert_eq!(events.get("login.code_refused"), None, "a right code that came too late was no wrong guess");
     let user = winner["user"]["id"].as_str().expect("an id");
     assert_eq!(events_with("session.started", "user_id", user).await, 1);
-    let mut database = database(server().await).await;
+    let mut database = connection_to(server().await).await;
     // What one transaction wrote has one causation: nobody else's account came of these guesses.
     let accounts: i64 = sqlx::query_scalar(
         "select count(*) from event where name = 'user.registered' and request_id = any($1::uuid[])",
@@ -431,7 +431,7 @@ async fn a_line_that_grows_while_it_is_revoked_is_dead_to_its_last_token() {
             assert!(!client.accepts(token).await, "a token below the revoked one lives");
         }
         assert!(client.accepts(&beside).await, "its neighbour is none of the line");
-        let mut database = database(server().await).await;
+        let mut database = connection_to(server().await).await;
         let alive: i64 = sqlx::query_scalar(
             "with recursive line(id, revoked_at) as (
                  select id, revoked_at from credentials where id = $1::uuid

@@ -200,7 +200,8 @@ fn read_database(reader: &mut settings::Reader<'_>) -> Database {
 }
 
 fn read_connections(reader: &mut settings::Reader<'_>) -> tally_store::ConnectionLimits {
-    let from_url = (read_pool_parameter(reader, "pool_max_conns", 1), read_pool_parameter(reader, "pool_min_conns", 0));
+    let from_url =
+        (read_pool_parameter(reader, "pool_max_conns", 1), read_pool_parameter(reader, "pool_min_conns", 0));
     let max = reader.count("DATABASE_MAX_CONNS").or(from_url.0).unwrap_or(25);
     let min = reader
         .parse::<u32>("DATABASE_MIN_CONNS", "a whole number of connections")

@@ -75,7 +75,7 @@ async fn a_suspended_person_is_turned_away_everywhere_and_for_good() {
 
 /// Moves the codes of an address two minutes into the past: nobody can wait for its cooldown here.
 async fn let_the_cooldown_pass(request_id: &str) {
-    let mut database = crate::support::database(server().await).await;
+    let mut database = crate::support::connection_to(server().await).await;
     let mut transaction = database.begin().await.expect("the embedded database answers");
     // The log is insert-only; only its owner can look away.
     sqlx::query("set local session_replication_role = replica")
