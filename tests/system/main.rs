@@ -7,6 +7,7 @@ mod contract;
 mod hostile;
 mod load;
 mod oracle;
+mod poison;
 mod races;
 mod readme;
 mod support;
