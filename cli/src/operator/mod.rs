@@ -46,6 +46,9 @@ pub async fn run(command: Command, json: bool) -> Result<(), Failure> {
         }
         Command::Config(ConfigCommand::Check) => {
             let config = Config::load(&Environment::of_process()).map_err(Failure::Config)?;
+            for error in &config.errors {
+                eprintln!("error: {error}");
+            }
             for warning in &config.warnings {
                 eprintln!("warning: {warning}");
             }
