@@ -1,6 +1,6 @@
 //! The body of a request: JSON, by content type, of bounded size, without tricks.
 
-use std::{collections::HashSet, fmt};
+use std::{collections::HashSet, fmt, time::Duration};
 
 use axum::{
     body::Bytes,
@@ -12,9 +12,12 @@ use serde::{
     de::{DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor},
 };
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 
 use crate::error::ApiError;
 
+/// How long a body may take to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes in a body at most.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 
@@ -36,7 +39,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for RequestJson<T> {
                 "content type must be application/json",
             ));
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+        let late = || {
+            ApiError::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "body_too_slow",
+                "the request body did not come in time",
+            )
+        };
+        let bytes = timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await.map_err(|_| late())?;
+        let bytes = bytes.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 ApiError::new(
                     StatusCode::PAYLOAD_TOO_LARGE,

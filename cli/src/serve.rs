@@ -28,6 +28,10 @@ use crate::{
 
 /// How long requests under way may take to end after the signal to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+/// Clients connected at once at most.
+const CONNECTIONS_MAX: usize = 16_384;
+/// File descriptors for the database, the embedded one, files and the runtime.
+const OWN_DESCRIPTORS: usize = 256;
 const PURGE_INTERVAL: Duration = Duration::from_mins(1);
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -89,13 +93,12 @@ async fn serve_with(config: &Config, database: &Opened, stop: watch::Receiver<bo
     let app = App::new(api_settings(config, &secrets), store.clone(), replica.clone(), freshness);
     announce(config, address);
 
-    let served = tokio::select! {
-        served = tally_api::serve(listener, app, stopped(stop.clone())) => served.map_err(Failure::Serve),
+    tokio::select! {
+        () = tally_api::serve(listener, app, connections_max(), stopped(stop.clone())) => {}
         () = overdue(stop) => {
             tracing::warn!("some requests did not end in time and were cut off");
-            Ok(())
         }
-    };
+    }
 
     tracing::info!("stopping");
     // No more yes from memory first, then no more events, then nobody who reads them.
@@ -110,7 +113,7 @@ async fn serve_with(config: &Config, database: &Opened, stop: watch::Receiver<bo
         runner.abort();
     }
     pool.close().await;
-    served
+    Ok(())
 }
 
 fn replica_settings(config: &Config) -> ReplicaSettings {
@@ -163,6 +166,20 @@ async fn purge(pool: sqlx::PgPool) {
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "nothing was purged"),
         }
     }
+}
+
+/// How many clients may be connected at once: what the machine allows, less what the server itself
+/// holds open.
+fn connections_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit on open files cannot be raised: fewer clients can connect");
+    }
+    let descriptors =
+        rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let free = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(OWN_DESCRIPTORS);
+    free.clamp(64, CONNECTIONS_MAX)
 }
 
 /// Becomes true when the process is told to stop.

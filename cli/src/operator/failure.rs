@@ -29,8 +29,6 @@ pub enum Failure {
     Fold(#[from] FoldError),
     #[error("cannot listen on {address}: choose another with PORT or TALLY_BIND")]
     Listen { address: SocketAddr, source: io::Error },
-    #[error("the server stopped")]
-    Serve(#[source] io::Error),
     #[error("signals cannot be caught")]
     Signals(#[source] io::Error),
     #[error("{0}")]
@@ -55,7 +53,6 @@ impl Failure {
             | Self::Keys(_)
             | Self::Fold(_)
             | Self::Listen { .. }
-            | Self::Serve(_)
             | Self::Signals(_)
             | Self::Command(_)
             | Self::Differs(_) => ExitCode::Other,

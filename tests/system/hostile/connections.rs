@@ -3,7 +3,11 @@
 use std::time::{Duration, Instant};
 
 use tally_tests::client::answer;
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 use super::{assert_calm, server, somebody};
 
@@ -34,5 +38,28 @@ async fn silent_and_half_spoken_connections_stop_nobody() {
     client.login(&crate::support::address("beside")).await;
     assert!(started.elapsed() < Duration::from_secs(10), "others waited {:?}", started.elapsed());
     drop(held);
+    assert_calm().await;
+}
+
+/// Says something, then nothing, and reads what the server makes of that until it hangs up.
+async fn fallen_silent(beginning: &[u8]) -> String {
+    let address = server().await.url().trim_start_matches("http://").to_owned();
+    let mut connection = TcpStream::connect(address).await.expect("the server listens");
+    connection.write_all(beginning).await.expect("the server reads");
+    let mut said = Vec::new();
+    let ended = timeout(Duration::from_secs(30), connection.read_to_end(&mut said)).await;
+    ended.expect("the server hangs up").expect("it hangs up in order");
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[tokio::test]
+async fn who_says_nothing_more_is_hung_up_on() {
+    let body = b"POST /auth/send-code HTTP/1.1\r\nHost: tally\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{";
+    let (nothing, head, body) =
+        tokio::join!(fallen_silent(b""), fallen_silent(b"GET /api/me HTTP/1.1\r\nHo"), fallen_silent(body));
+    assert_eq!(nothing, "");
+    assert!(head.is_empty() || head.starts_with("HTTP/1.1 408"), "{head}");
+    assert!(body.starts_with("HTTP/1.1 408"), "{body}");
+    assert!(body.contains("the request body did not come in time"), "{body}");
     assert_calm().await;
 }
