@@ -113,6 +113,28 @@ async fn of_two_commands_in_one_batch_on_one_stream_the_second_decides_again_on_
     log.assert_sound().await;
 }
 
+/// Judged in memory: the table's own refusal would fail the batch and have it halved.
+#[tokio::test]
+async fn of_two_commands_in_one_batch_with_one_key_the_second_is_a_replay() {
+    let log = Log::new().await;
+    let store = log.store().await;
+    let (first, second) = (uuid::Uuid::now_v7(), uuid::Uuid::now_v7());
+    let mut queue = Queue::new(&log, &store).await;
+    queue.push(toggle(UserId::new()), idempotent(5, 1, first)).await;
+    queue.push(toggle(UserId::new()), idempotent(5, 1, second)).await;
+    queue.push(toggle(UserId::new()), idempotent(5, 2, second)).await;
+    queue.push(toggle(UserId::new()), plain()).await;
+    let told = queue.release().await;
+    assert!(matches!((&told[0], &told[3]), (Ok(2), Ok(3))), "{told:?}");
+    assert!(
+        matches!(told[1], Err(ExecuteError::Replayed { receipt, position }) if receipt == first && position.0 == 2),
+        "{told:?}"
+    );
+    assert!(matches!(told[2], Err(ExecuteError::KeyReused)), "{told:?}");
+    assert_eq!(transactions(&log).await, 1);
+    log.assert_sound().await;
+}
+
 /// What a refused command would have written: an event, a stream, a claim, a key, an idempotency key.
 #[tokio::test]
 async fn a_refused_command_leaves_nothing_behind() {

@@ -104,6 +104,8 @@ async fn the_key_of_a_login_attempt_goes_when_its_time_is_over() {
     append([(LoginId::new().into(), issued(old, "old@example.org"))]).by(&store).await.unwrap();
     append([(LoginId::new().into(), issued(young, "young@example.org"))]).by(&store).await.unwrap();
     register(UserId::new(), "ada@example.org").by(&store).await.unwrap();
+    let all = sealed(&log).await;
+    assert!(store.keys().open(&all).await.unwrap().iter().all(Option::is_some));
     assert_eq!(tally_store::purge(store.pool()).await.unwrap().subject_keys, 0);
     sqlx::query("update keys.subject set delete_after = delete_after - interval '1 hour' where id = $1")
         .bind(old.0)
@@ -113,8 +115,7 @@ async fn the_key_of_a_login_attempt_goes_when_its_time_is_over() {
     assert_eq!(tally_store::purge(store.pool()).await.unwrap().subject_keys, 1);
     let (olds, others) = readable(&log, Subject::Code(old)).await;
     assert_eq!((olds.len(), others.len()), (0, 4));
-    // Also in this process, which sealed it: keys of attempts are not kept in memory.
-    let all = sealed(&log).await;
+    // Also in this process, which has opened it: keys of attempts are not kept in memory.
     let opened = store.keys().open(&all).await.unwrap();
     assert_eq!(opened.iter().filter(|text| text.is_none()).count(), 2);
     log.assert_sound().await;
