@@ -6,15 +6,11 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 
 use crate::config::{Config, LogFormat};
 
-/// Starts logging. A filter that cannot be read falls back to `info`, and says so.
+/// Starts logging.
 pub fn start(config: &Config) {
     // sqlx would log statements at debug, and a slow one at warn: their texts hold no values, but
     // they are not news either.
-    let directives = format!("{},sqlx=warn", config.log_level);
-    let (filter, unreadable) = match EnvFilter::try_new(&directives) {
-        Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new("info,sqlx=warn"), Some(error)),
-    };
+    let filter = EnvFilter::new(format!("{},sqlx=warn", config.log_level));
     let registry = tracing_subscriber::registry().with(filter);
     match config.log_format {
         LogFormat::Json => {
@@ -30,8 +26,5 @@ pub fn start(config: &Config) {
                 .with_writer(std::io::stderr);
             registry.with(layer).init();
         }
-    }
-    if let Some(error) = unreadable {
-        tracing::warn!(%error, "LOG_LEVEL cannot be read: logging at info");
     }
 }

@@ -143,7 +143,7 @@ impl Config {
             google_client_id: reader.text("GOOGLE_CLIENT_ID"),
             master_key: reader.mapped("TALLY_MASTER_KEY", secrets::parse_master_key),
             jwt_secret: read_jwt_secret(reader, production, embedded),
-            log_level: reader.text("LOG_LEVEL").unwrap_or_else(|| "info".to_owned()),
+            log_level: reader.mapped("LOG_LEVEL", log_filter).unwrap_or_else(|| "info".to_owned()),
             log_format: match reader.one_of("TALLY_LOG_FORMAT", &["pretty", "json"]).as_deref() {
                 Some("json") => LogFormat::Json,
                 Some(_) => LogFormat::Pretty,
@@ -330,6 +330,22 @@ fn read_jwt_secret(
         reader.warn("JWT_SECRET is not set: one is generated in the data directory, which other replicas do not share".to_owned());
     }
     secret.map(secrets::Text::new)
+}
+
+/// A filter as it was written. A word alone must be a level: the filter's own parser would take
+/// anything else for the name of a module, and log nothing of all the others.
+fn log_filter(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| LEVELS.contains(&word.trim().to_lowercase().as_str());
+    let readable = text.split(',').all(|part| part.contains('=') || is_level(part));
+    if readable && tracing_subscriber::EnvFilter::try_new(text).is_ok() {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "is `{text}`, which is neither a level ({}) nor a filter such as info,tally_store=debug",
+            LEVELS.join(", ")
+        ))
+    }
 }
 
 fn read_lease(reader: &mut settings::Reader<'_>) -> Duration {

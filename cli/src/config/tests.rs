@@ -51,6 +51,7 @@ fn an_embedded_database_that_serves_others_is_production() {
 #[case(&[("DATABASE_MIN_CONNS", "9"), ("DATABASE_MAX_CONNS", "3")], "DATABASE_MIN_CONNS is 9, more than the 3 of DATABASE_MAX_CONNS: lower the one or raise the other")]
 #[case(&[("CORS_ALLOWED_ORIGINS", "*")], "CORS_ALLOWED_ORIGINS holds `*`, which browsers refuse together with credentials; name each origin: separate entries by commas, each as described")]
 #[case(&[("RATE_LIMIT_AUTH", "0")], "RATE_LIMIT_AUTH is 0: set a whole number of at least 1")]
+#[case(&[("LOG_LEVEL", "loud")], "LOG_LEVEL is `loud`, which is neither a level (off, error, warn, info, debug, trace) nor a filter such as info,tally_store=debug: correct it, or unset it for the default")]
 #[case(&[("TALLY_LEASE_MS", "50")], "TALLY_LEASE_MS is 50: set 200 to 10000 milliseconds")]
 #[case(&[("APP_ENV", "production")], "JWT_SECRET is required in production: set at least 32 random characters, for example from `openssl rand -base64 48`")]
 #[case(&[("APP_ENV", "production"), ("JWT_SECRET", "short")], "JWT_SECRET is shorter than 32 characters: set at least 32 random characters, for example from `openssl rand -base64 48`")]
