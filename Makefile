@@ -13,8 +13,29 @@ run: postgresql ## Build and start a server with its own database on http://127.
 	@exec ./target/release/tally serve
 
 .PHONY: test
-test: postgresql ## Run every check and every test
+test: postgresql wrk ## Run every check and every test
 	@scripts/test
+
+.PHONY: chaos
+chaos: postgresql ## Break everything many times under load (ROUNDS=20 SEED=… FAULTS=kill)
+	@scripts/chaos
+
+# Which figure `make bench` measures, and its options: see `tally-bench --help`.
+FIGURE ?= all
+
+.PHONY: bench
+bench: postgresql wrk peers ## Measure every figure beside its baseline, in half an hour; FIGURE=mints: that one
+	@cargo build --release --package tally --package tally-bench
+	@./target/release/tally-bench $(FIGURE)
+
+.PHONY: bench-peers
+bench-peers: ## Measure appends beside other event stores alone
+	@$(MAKE) --no-print-directory bench FIGURE=peers
+
+.PHONY: bench-page
+bench-page: ## Write the figures of the last bench into docs/performance.md
+	@cargo build --quiet --release --package tally --package tally-bench
+	@./target/release/tally-bench render
 
 .PHONY: sqlx
 sqlx: postgresql ## Write .sqlx anew after a statement changed
@@ -25,6 +46,10 @@ golden: ## Write the generated pages anew
 	@cargo run --quiet --package tally -- config reference > target/configuration.md
 	@mv target/configuration.md docs/configuration.md
 
-.PHONY: postgresql
-postgresql:
-	@scripts/install-postgresql
+.PHONY: postgresql wrk
+postgresql wrk:
+	@scripts/install $@
+
+.PHONY: peers
+peers:
+	@scripts/peers

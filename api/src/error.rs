@@ -7,9 +7,7 @@ use std::{borrow::Cow, error::Error, time::Duration};
 
 use axum::{
     Json,
-    extract::Request,
     http::{HeaderValue, StatusCode, header},
-    middleware::Next,
     response::{IntoResponse, Response},
 };
 use serde_json::json;
@@ -127,11 +125,13 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// Whether a path is of the family that speaks in problem documents.
+pub fn is_v1(path: &str) -> bool {
+    path.starts_with("/v1/") || path == "/v1"
+}
+
 /// Writes failures in the words of the route's family.
-pub async fn render(request: Request, next: Next) -> Response {
-    let is_v1 = request.uri().path().starts_with("/v1/") || request.uri().path() == "/v1";
-    let request_id = request.extensions().get::<RequestId>().copied();
-    let mut response = next.run(request).await;
+pub fn render(mut response: Response, is_v1: bool, request_id: RequestId) -> Response {
     let Some(error) = response.extensions_mut().remove::<ApiError>() else { return response };
     let body = if is_v1 { problem(&error, request_id) } else { legacy(&error) };
     let mut rendered = body;
@@ -165,7 +165,7 @@ fn legacy(error: &ApiError) -> Response {
 }
 
 /// RFC 9457 section 3. The type is a relative reference into the documentation of codes.
-fn problem(error: &ApiError, request_id: Option<RequestId>) -> Response {
+fn problem(error: &ApiError, request_id: RequestId) -> Response {
     let title = error.status.canonical_reason().unwrap_or("Error");
     let mut body = json!({
         "type": format!("/docs/errors#{}", error.code),
@@ -173,7 +173,7 @@ fn problem(error: &ApiError, request_id: Option<RequestId>) -> Response {
         "status": error.status.as_u16(),
         "detail": error.message,
         "code": error.code,
-        "request_id": request_id.map(|id| id.to_string()),
+        "request_id": request_id,
     });
     if let Some(existing) = &error.existing {
         body["id"] = json!(existing);

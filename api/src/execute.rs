@@ -42,8 +42,11 @@ pub(crate) fn failure<R: std::error::Error + 'static>(
             "this idempotency key was used with another body",
         ),
         ExecuteError::Erased => ApiError::invalid_token(),
-        ExecuteError::Contended | ExecuteError::ClaimTaken(_) => ApiError::unavailable(),
-        ExecuteError::Commit(CommitError::Unavailable | CommitError::Unknown | CommitError::Outdated)
+        // That this release may no longer write, the committer has told the operator once.
+        ExecuteError::Contended
+        | ExecuteError::ClaimTaken(_)
+        | ExecuteError::Commit(CommitError::Outdated) => ApiError::unavailable(),
+        ExecuteError::Commit(CommitError::Unavailable | CommitError::Unknown)
         | ExecuteError::Read(ReadError::Database(_))
         | ExecuteError::Keys(KeyRingError::Database(_)) => ApiError::database(&error),
         ExecuteError::Commit(_) | ExecuteError::Read(_) | ExecuteError::Keys(_) | ExecuteError::Encode(_) => {

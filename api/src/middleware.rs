@@ -1,17 +1,26 @@
 //! What every request passes: ids, removed headers, one log line, and an end in time.
+//!
+//! It is one function, because each layer costs what the verdict itself costs.
 
-use std::time::Duration;
+use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 
 use axum::{
-    extract::{MatchedPath, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    extract::{MatchedPath, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use futures::FutureExt;
 use tally_events::RequestId;
 use tokio::time::{Instant, timeout};
+use tracing::Level;
+use uuid::fmt::Hyphenated;
 
-use crate::error::ApiError;
+use crate::{
+    error::{self, ApiError},
+    guard,
+    state::App,
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A handler that takes longer is not waited for: its client is told to come back.
@@ -33,68 +42,100 @@ const IDENTITY: [&str; 12] = [
     "x-principal",
 ];
 
+/// Around every route: a request comes in without forged headers and with a name; an answer goes out
+/// in the words of its family, with the headers every answer has, and is told in the log.
+pub async fn pass(mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    strip_identity(request.headers_mut());
+    let id = name_request(&mut request);
+    let asked = Asked::of(&request);
+    let is_v1 = error::is_v1(request.uri().path());
+    let response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(panic) => panicked(&panic),
+    };
+    let mut response = error::render(response, is_v1, id);
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id_value(id));
+    // Answers may hold secrets: nobody keeps a copy, and nobody guesses a type.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    asked.log(id, response.status(), started);
+    response
+}
+
+/// Around the routes that browsers and command lines call, not those that proxies ask: where a
+/// change may come from, and an answer in time.
+pub async fn admit(State(app): State<App>, request: Request, next: Next) -> Result<Response, ApiError> {
+    guard::check_origin(&app, &request)?;
+    // A handler that does not end is not waited for.
+    timeout(REQUEST_TIMEOUT, next.run(request)).await.map_err(|_| ApiError::unavailable())
+}
+
 /// Removes client-sent identity headers, in the underscore forms too that some servers fold in.
-pub async fn strip_identity(mut request: Request, next: Next) -> Response {
-    let forged: Vec<HeaderName> = request
-        .headers()
-        .keys()
-        .filter(|name| IDENTITY.contains(&name.as_str().replace('_', "-").as_str()))
-        .cloned()
-        .collect();
+fn strip_identity(headers: &mut HeaderMap) {
+    let is_forged = |name: &&HeaderName| {
+        let name = name.as_str().as_bytes();
+        name.first() == Some(&b'x') && IDENTITY.iter().any(|known| folds_into(name, known.as_bytes()))
+    };
+    // Nearly always there is none.
+    let forged: Vec<HeaderName> = headers.keys().filter(is_forged).cloned().collect();
     for name in forged {
-        request.headers_mut().remove(name);
+        headers.remove(name);
     }
-    next.run(request).await
+}
+
+fn folds_into(name: &[u8], known: &[u8]) -> bool {
+    let same = |(name, known): (&u8, &u8)| name == known || (*name == b'_' && *known == b'-');
+    name.len() == known.len() && name.iter().zip(known).all(same)
 }
 
 /// Names the request, in its events, its log line and its answer. A client's own UUID is kept.
-pub async fn name_request(mut request: Request, next: Next) -> Response {
+fn name_request(request: &mut Request) -> RequestId {
     let sent = request.headers().get(&REQUEST_ID).and_then(|value| value.to_str().ok()?.parse().ok());
     let id = sent.unwrap_or_else(RequestId::new);
     request.extensions_mut().insert(id);
-    let mut response = next.run(request).await;
-    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
-    response
+    id
 }
 
-/// One line per request: the route's pattern, never its query or its headers.
-pub async fn log_request(request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    let id = request.extensions().get::<RequestId>().map(ToString::to_string).unwrap_or_default();
-    let response = next.run(request).await;
-    let status = response.status().as_u16();
-    let duration_ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
-    if route.ends_with("/health") || route.ends_with('z') {
-        tracing::debug!(request.id = id, http.method = %method, http.route = route, http.status = status, duration_ms, "request");
-    } else {
-        tracing::info!(request.id = id, http.method = %method, http.route = route, http.status = status, duration_ms, "request");
-    }
-    response
+fn id_value(id: RequestId) -> HeaderValue {
+    let mut text = [0; Hyphenated::LENGTH];
+    let text = id.0.hyphenated().encode_lower(&mut text);
+    HeaderValue::from_str(text).expect("hexadecimal digits and hyphens are visible ASCII")
 }
 
-/// Answers 503 when a handler does not end.
-pub async fn end_in_time(request: Request, next: Next) -> Response {
-    match timeout(REQUEST_TIMEOUT, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => ApiError::unavailable().into_response(),
-    }
+/// What the log tells of a request: the route's pattern, never its query or its headers.
+struct Asked {
+    method: Method,
+    route: Option<MatchedPath>,
 }
 
-/// Answers may hold secrets: nobody keeps a copy, and nobody guesses a type.
-pub async fn forbid_storing(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    let headers: &mut HeaderMap = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
+impl Asked {
+    fn of(request: &Request) -> Self {
+        Self { method: request.method().clone(), route: request.extensions().get().cloned() }
+    }
+
+    /// One line per request. Those that machines send all day are told only to who listens closely:
+    /// a proxy asks once per request of its own, and tells of that itself.
+    fn log(&self, id: RequestId, status: StatusCode, started: Instant) {
+        let route = self.route.as_ref().map_or("unmatched", MatchedPath::as_str);
+        let routine = route.ends_with("/health") || route.ends_with('z') || route.starts_with("/auth/verify");
+        let routine = routine && !status.is_server_error();
+        if routine && !tracing::enabled!(Level::DEBUG) {
+            return;
+        }
+        let (method, status) = (&self.method, status.as_u16());
+        let duration_ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
+        if routine {
+            tracing::debug!(request.id = %id, http.method = %method, http.route = route, http.status = status, duration_ms, "request");
+        } else {
+            tracing::info!(request.id = %id, http.method = %method, http.route = route, http.status = status, duration_ms, "request");
+        }
+    }
 }
 
 /// A panicking handler is a defect: a 500 without a word about the inside.
-pub fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+fn panicked(_: &(dyn Any + Send)) -> Response {
     tracing::error!("a handler panicked");
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error").into_response()
 }

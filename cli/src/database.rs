@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, time::Duration};
 
 use sqlx::postgres::PgConnectOptions;
-use tally_store::MigrateError;
+use tally_store::{MigrateError, Unknown};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -75,7 +75,7 @@ impl Opened {
                     }
                     sleep(PAUSE).await;
                 }
-                outcome => return outcome,
+                outcome => return outcome.map(|unknown| tell_unknown(&unknown)),
             }
         }
     }
@@ -88,4 +88,18 @@ impl Opened {
             Owned::Command(attached) => attached.stop().await,
         }
     }
+}
+
+/// A database that a newer release has migrated serves this one too, but its operator should know.
+fn tell_unknown(unknown: &[Unknown]) {
+    if unknown.is_empty() {
+        return;
+    }
+    let list: Vec<String> = unknown.iter().map(ToString::to_string).collect();
+    tracing::warn!(
+        "a newer release has migrated this database; this one ({}) does not know {} and works without: finish the \
+         upgrade, or the return to this release",
+        env!("CARGO_PKG_VERSION"),
+        list.join(", ")
+    );
 }

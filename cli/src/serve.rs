@@ -70,6 +70,7 @@ async fn serve_with(config: &Config, database: &Opened, stop: watch::Receiver<bo
     database.migrate().await?;
     let secrets = Secrets::load(config)?;
     let pool = tally_store::connect(database.serving.clone(), config.connections);
+    refuse_if_outdated(&pool).await?;
     tally_projections::runner::register(&pool).await.map_err(Failure::Database)?;
     let keys = KeyRing::unlock(pool.clone(), &secrets.master, &secrets.jwt_fingerprint()).await?;
     let (store, committer) = Store::start(StoreOptions {
@@ -114,6 +115,16 @@ async fn serve_with(config: &Config, database: &Opened, stop: watch::Receiver<bo
     }
     pool.close().await;
     Ok(())
+}
+
+/// A server that may not write is not started: one that was running reads on, but nobody is served
+/// by more of them.
+async fn refuse_if_outdated(pool: &sqlx::PgPool) -> Result<(), Failure> {
+    let (found, known) = (
+        tally_store::inline_version(pool).await.map_err(Failure::Database)?,
+        tally_projections::INLINE_VERSION,
+    );
+    if found > known { Err(Failure::Outdated { found, known }) } else { Ok(()) }
 }
 
 fn replica_settings(config: &Config) -> ReplicaSettings {

@@ -55,6 +55,8 @@ pub enum Form {
 #[derive(Clone, Copy, Debug)]
 pub struct KindRow {
     pub kind: CredentialKind,
+    /// As answers name it to programs.
+    pub name: &'static str,
     /// As the guard names it in a refusal.
     pub noun: &'static str,
     pub form: Form,
@@ -63,18 +65,36 @@ pub struct KindRow {
 
 /// The table of kinds.
 pub const KINDS: [KindRow; 8] = [
-    row(CredentialKind::Session, "session", Form::Jwt, Holder::Person),
-    row(CredentialKind::ConsoleSession, "console session", Form::Jwt, Holder::Person),
-    row(CredentialKind::PersonalAccessToken, "personal access token", Form::Prefixed("mul_"), Holder::Person),
-    row(CredentialKind::DaemonToken, "daemon token", Form::Prefixed("mdt_"), Holder::Machine),
-    row(CredentialKind::TaskToken, "task token", Form::Prefixed("mat_"), Holder::Machine),
-    row(CredentialKind::CloudNodeToken, "cloud-node token", Form::Prefixed("mcn_"), Holder::Machine),
-    row(CredentialKind::ApiToken, "API token", Form::Prefixed("pak_"), Holder::Machine),
-    row(CredentialKind::ServiceToken, "service token", Form::Shared, Holder::Machine),
+    row(CredentialKind::Session, "session", "session", Form::Jwt, Holder::Person),
+    row(CredentialKind::ConsoleSession, "console_session", "console session", Form::Jwt, Holder::Person),
+    row(
+        CredentialKind::PersonalAccessToken,
+        "personal_access_token",
+        "personal access token",
+        Form::Prefixed("mul_"),
+        Holder::Person,
+    ),
+    row(CredentialKind::DaemonToken, "daemon_token", "daemon token", Form::Prefixed("mdt_"), Holder::Machine),
+    row(CredentialKind::TaskToken, "task_token", "task token", Form::Prefixed("mat_"), Holder::Machine),
+    row(
+        CredentialKind::CloudNodeToken,
+        "cloud_node_token",
+        "cloud-node token",
+        Form::Prefixed("mcn_"),
+        Holder::Machine,
+    ),
+    row(CredentialKind::ApiToken, "api_token", "API token", Form::Prefixed("pak_"), Holder::Machine),
+    row(CredentialKind::ServiceToken, "service_token", "service token", Form::Shared, Holder::Machine),
 ];
 
-const fn row(kind: CredentialKind, noun: &'static str, form: Form, holder: Holder) -> KindRow {
-    KindRow { kind, noun, form, holder }
+const fn row(
+    kind: CredentialKind,
+    name: &'static str,
+    noun: &'static str,
+    form: Form,
+    holder: Holder,
+) -> KindRow {
+    KindRow { kind, name, noun, form, holder }
 }
 
 impl CredentialKind {
@@ -167,13 +187,17 @@ pub fn mint(kind: CredentialKind, mut fill: impl FnMut(&mut [u8])) -> Plaintext 
 /// The checksum of a body: CRC-32 (IEEE) in base62, left-padded with `0`.
 #[must_use]
 pub fn checksum(body: &str) -> String {
+    checksum_digits(body).map(char::from).iter().collect()
+}
+
+fn checksum_digits(body: &str) -> [u8; CHECKSUM_CHARACTERS] {
     let mut value = crc32fast::hash(body.as_bytes());
     let mut digits = [b'0'; CHECKSUM_CHARACTERS];
     for digit in digits.iter_mut().rev() {
         *digit = ALPHABET[(value % 62) as usize];
         value /= 62;
     }
-    digits.iter().map(|digit| char::from(*digit)).collect()
+    digits
 }
 
 /// What somebody showed at the door, as far as its form tells.
@@ -202,7 +226,7 @@ pub fn recognise(text: &str) -> Option<Recognised> {
 fn well_formed(body: &str) -> bool {
     let checksummed = body.len() == BODY_CHARACTERS + CHECKSUM_CHARACTERS
         && body.bytes().all(|byte| byte.is_ascii_alphanumeric())
-        && checksum(&body[..BODY_CHARACTERS]) == body[BODY_CHARACTERS..];
+        && checksum_digits(&body[..BODY_CHARACTERS]) == body.as_bytes()[BODY_CHARACTERS..];
     let legacy = body.len() == LEGACY_BODY_CHARACTERS
         && body.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     checksummed || legacy

@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use tally_events::{CredentialId, Event, Recorded, SessionId, StreamId, TokenId, UserId};
+use uuid::Uuid;
 
-use crate::principal::Principal;
+use crate::principal::{PersonCredential, Principal};
 
 /// A thing that must be live for a credential to be live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,6 +12,18 @@ pub enum Dependency {
     User(UserId),
     Session(SessionId),
     Token(TokenId),
+}
+
+impl Dependency {
+    /// The id alone, without what it is the id of.
+    #[must_use]
+    pub const fn uuid(self) -> Uuid {
+        match self {
+            Self::User(id) => id.0,
+            Self::Session(id) => id.0,
+            Self::Token(id) => id.0,
+        }
+    }
 }
 
 impl From<CredentialId> for Dependency {
@@ -22,19 +35,29 @@ impl From<CredentialId> for Dependency {
     }
 }
 
-/// A yes: who the credential speaks for, and what that rests on. A no is never kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A yes: who the credential speaks for. A no is never kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub principal: Principal,
-    pub depends_on: Vec<Dependency>,
 }
 
 impl Verdict {
-    /// A yes for a person's credential: it rests on the credential and on the account.
+    /// A yes for a person's credential.
     #[must_use]
-    pub fn person(user: UserId, credential: crate::principal::PersonCredential) -> Self {
-        let depends_on = vec![credential.id().into(), Dependency::User(user)];
-        Self { principal: Principal::Person { user, credential }, depends_on }
+    pub const fn person(user: UserId, credential: PersonCredential) -> Self {
+        Self { principal: Principal::Person { user, credential } }
+    }
+
+    /// What it rests on: the credential, and whoever it speaks for.
+    pub fn depends_on(&self) -> impl Iterator<Item = Dependency> + use<> {
+        match self.principal {
+            Principal::Anonymous | Principal::Operator => [None, None],
+            Principal::Person { user, credential } => {
+                [Some(credential.id().into()), Some(Dependency::User(user))]
+            }
+        }
+        .into_iter()
+        .flatten()
     }
 
     /// Expiry is the clock's doing, so it is asked at every read.

@@ -19,6 +19,7 @@ pub enum Action {
     ReadProfile,
     ChangeProfile,
     DescribeCredential,
+    EnterByProxy,
     ReadAuditTrail,
     SuspendUser,
     ReinstateUser,
@@ -44,7 +45,7 @@ const OPERATOR_ONLY: &str = "an operator on the machine is required";
 const LOGIN_DOOR: &str = "the login routes take no credential";
 
 /// The table.
-pub const RULES: [Rule; 14] = [
+pub const RULES: [Rule; 15] = [
     rule(Action::IssueLoginCode, &[ANONYMOUS], LOGIN_DOOR),
     rule(Action::VerifyLoginCode, &[ANONYMOUS], LOGIN_DOOR),
     rule(Action::EndSession, &[SESSION, CONSOLE], SESSION_ONLY),
@@ -56,6 +57,7 @@ pub const RULES: [Rule; 14] = [
     rule(Action::ReadProfile, &[SESSION, CONSOLE, PAT], PERSON),
     rule(Action::ChangeProfile, &[SESSION, CONSOLE, PAT], PERSON),
     rule(Action::DescribeCredential, &[SESSION, CONSOLE, PAT], PERSON),
+    rule(Action::EnterByProxy, &[SESSION, CONSOLE, PAT], PERSON),
     rule(Action::ReadAuditTrail, &[SESSION, CONSOLE, PAT], PERSON),
     rule(Action::SuspendUser, &[OPERATOR], OPERATOR_ONLY),
     rule(Action::ReinstateUser, &[OPERATOR], OPERATOR_ONLY),

@@ -140,6 +140,10 @@ impl Command for StartCommandLineSession {
         vec![self.user.into(), self.parent.into(), self.session.into()]
     }
 
+    fn begins(&self) -> Option<StreamId> {
+        Some(self.session.into())
+    }
+
     fn decide(&self, world: &World, context: &Context) -> Result<Decision<DateTime<Utc>>, SessionRefusal> {
         let Principal::Person { credential: PersonCredential::Session { .. }, .. } = context.principal else {
             return Err(SessionRefusal::NotASession);

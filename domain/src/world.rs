@@ -27,6 +27,12 @@ pub trait Command: Act + Send + Sync {
     /// Every stream the decision rests on. It holds only if none of them moved meanwhile.
     fn reads(&self) -> Vec<StreamId>;
 
+    /// The one of [`reads`](Self::reads) that this command begins, with an id it has just drawn.
+    /// Nobody looks for history in it; should there be some, the commit finds out.
+    fn begins(&self) -> Option<StreamId> {
+        None
+    }
+
     /// Decides. "Already so" is a success without events.
     ///
     /// # Errors

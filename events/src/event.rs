@@ -1,6 +1,6 @@
 //! Every fact there is: its stored name, its version, and what in it is personal.
 
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 
 use crate::{
     ids::{StreamId, UserId},
@@ -57,9 +57,12 @@ macro_rules! events {
                 }
             }
 
-            fn from_value(name: &str, value: serde_json::Value) -> Result<Self, DecodeError> {
+            fn read<'de>(
+                name: &str,
+                payload: impl Deserializer<'de, Error = serde_json::Error>,
+            ) -> Result<Self, DecodeError> {
                 match name {
-                    $($name => read(name, value).map(Self::$variant),)*
+                    $($name => $variant::deserialize(payload).map(Self::$variant).map_err(not_written(name)),)*
                     _ => Err(DecodeError::UnknownName { name: name.to_owned() }),
                 }
             }
@@ -106,8 +109,8 @@ pub enum DecodeError {
     Upcast(#[from] UpcastError),
 }
 
-fn read<T: DeserializeOwned>(name: &str, value: serde_json::Value) -> Result<T, DecodeError> {
-    serde_json::from_value(value).map_err(|source| DecodeError::Payload { name: name.to_owned(), source })
+fn not_written(name: &str) -> impl FnOnce(serde_json::Error) -> DecodeError {
+    move |source| DecodeError::Payload { name: name.to_owned(), source }
 }
 
 impl Event {
@@ -127,10 +130,16 @@ impl Event {
         if schema_version > latest {
             return Err(DecodeError::TooNew { name: name.to_owned(), version: schema_version });
         }
-        let value = serde_json::from_str(payload)
-            .map_err(|source| DecodeError::Payload { name: name.to_owned(), source })?;
-        let value = upcast::to_latest(upcast::STEPS, name, schema_version..latest, value)?;
-        let mut event = Self::from_value(name, value)?;
+        let mut event = if schema_version == latest {
+            // Nearly all events, and so without the detour over a document.
+            let mut text = serde_json::Deserializer::from_str(payload);
+            let event = Self::read(name, &mut text)?;
+            text.end().map_err(not_written(name))?;
+            event
+        } else {
+            let value = serde_json::from_str(payload).map_err(not_written(name))?;
+            Self::read(name, upcast::to_latest(upcast::STEPS, name, schema_version..latest, value)?)?
+        };
         event.place(stream, version);
         Ok(event)
     }

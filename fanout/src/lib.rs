@@ -9,6 +9,7 @@ mod keeper;
 mod lookups;
 pub mod mono;
 mod outage;
+mod overthrown;
 pub mod protocol;
 mod registry;
 mod replica;

@@ -1,79 +1,123 @@
-//! Asking Postgres for a verdict, without a stampede.
+//! Asking Postgres for verdicts, without a stampede.
 //!
-//! Requests for one credential share a flight, but only one that starts after they arrived: a
-//! statement that was sent earlier may have read what has been revoked since (R5). So per
-//! credential at most one flight is in the air and one is boarding, and newcomers board.
+//! Requests wait at a gate, and a flight takes all who are there: one statement answers them all,
+//! and what is found is remembered in one step. Whoever comes after it was sent waits for the next,
+//! because it may have read what has been revoked since (R5). Few flights are in the air at once:
+//! the more there is to ask, the more each carries, and neither a lost lease nor a flood of unknown
+//! tokens takes every connection.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use parking_lot::Mutex;
-use sqlx::PgPool;
+use parking_lot::{Mutex, RwLock};
+use sqlx::{PgConnection, PgPool};
 use tally_domain::credential::CredentialHash;
-use tally_projections::credentials::{Found, find_session, find_token};
-use tokio::{
-    sync::{Semaphore, watch},
-    time::timeout,
-};
+use tally_projections::credentials::{Found, Standing, find_sessions, find_tokens};
+use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     Presented,
     outage::{Outage, TooLate},
+    protocol::Machine,
 };
 
-/// What a flight brings: what was found, or nothing when the database did not answer.
-pub(crate) type Landed = Option<Arc<Found>>;
-/// The statement that reads a credential, its position with it.
-pub(crate) type Look = Box<dyn Fn(Presented) -> BoxFuture<'static, Result<Found, sqlx::Error>> + Send + Sync>;
-type Boarding = watch::Sender<Option<Landed>>;
+/// Credentials one statement asks for at most.
+const PASSENGERS_MAX: usize = 512;
 
-/// One plain SELECT, on the primary.
+/// What a flight brings to a passenger: what was found, or nothing when the database did not answer.
+pub(crate) type Landed = Option<Found>;
+/// The statement that reads credentials, each with the position of the log it was read at, in order.
+pub(crate) type Look =
+    Box<dyn Fn(Vec<Presented>) -> BoxFuture<'static, Result<Vec<Found>, sqlx::Error>> + Send + Sync>;
+
+/// One plain SELECT for tokens and one for sessions, on the primary.
 pub(crate) fn in_postgres(pool: PgPool) -> Look {
     Box::new(move |presented| {
         let pool = pool.clone();
-        Box::pin(async move {
-            match presented {
-                Presented::Token(hash) => find_token(&pool, hash).await,
-                Presented::Session { id, .. } => find_session(&pool, id).await,
-            }
-        })
+        Box::pin(async move { find(&mut *pool.acquire().await?, &presented).await })
     })
+}
+
+async fn find(connection: &mut PgConnection, presented: &[Presented]) -> Result<Vec<Found>, sqlx::Error> {
+    let (mut tokens, mut sessions) = (Vec::new(), Vec::new());
+    for presented in presented {
+        match presented {
+            Presented::Token(hash) => tokens.push(*hash),
+            Presented::Session { id, .. } => sessions.push(*id),
+        }
+    }
+    let tokens = match &tokens[..] {
+        [] => Vec::new(),
+        tokens => find_tokens(&mut *connection, tokens).await?,
+    };
+    let sessions = match &sessions[..] {
+        [] => Vec::new(),
+        sessions => find_sessions(&mut *connection, sessions).await?,
+    };
+    let (mut tokens, mut sessions) = (tokens.into_iter(), sessions.into_iter());
+    let found = presented.iter().filter_map(|presented| match presented {
+        Presented::Token(_) => tokens.next(),
+        Presented::Session { .. } => sessions.next(),
+    });
+    Ok(found.collect())
 }
 
 /// The flights of one replica.
 pub(crate) struct Lookups {
     look: Look,
-    /// Statements in the air at once: a lost lease must not take every connection.
-    permits: Semaphore,
-    /// One entry per credential in the air; inside, the flight that is boarding.
-    flights: Mutex<HashMap<CredentialHash, Option<Boarding>>>,
+    machine: Arc<RwLock<Machine>>,
+    gate: Mutex<Gate>,
+    /// Flights in the air at most.
+    flights_max: usize,
     deadline: Duration,
     outage: Outage,
 }
 
+/// Those who wait for a flight, and how many are in the air.
+#[derive(Default)]
+struct Gate {
+    waiting: HashMap<CredentialHash, Passengers>,
+    flights: usize,
+}
+
+/// Requests that show the same credential.
+struct Passengers {
+    presented: Presented,
+    answers: Vec<oneshot::Sender<Found>>,
+}
+
+impl Passengers {
+    /// What was found is theirs only if the credential they show is what it says.
+    fn judged(self, mut found: Found) -> (Self, Found) {
+        if let Standing::Live(verdict) = found.standing {
+            found.standing = self.presented.limit(verdict).map_or(Standing::Invalid, Standing::Live);
+        }
+        (self, found)
+    }
+}
+
 impl Lookups {
-    pub(crate) fn new(look: Look, permits: usize, deadline: Duration) -> Self {
+    pub(crate) fn new(
+        look: Look,
+        machine: Arc<RwLock<Machine>>,
+        flights_max: usize,
+        deadline: Duration,
+    ) -> Self {
         Self {
             look,
-            permits: Semaphore::new(permits.max(1)),
-            flights: Mutex::new(HashMap::new()),
+            machine,
+            gate: Mutex::default(),
+            flights_max: flights_max.max(1),
             deadline,
             outage: Outage::new("looking up credentials"),
         }
     }
 
-    /// Boards the next flight for this credential. `landing` sees what it brought, once, before any
-    /// passenger does; what it returns is made just before the statement is sent.
-    pub(crate) async fn find<D, L>(self: &Arc<Self>, presented: Presented, departing: D) -> Landed
-    where
-        D: Fn() -> L + Send + Sync + 'static,
-        L: FnOnce(&Found) + Send + 'static,
-    {
-        let mut arrival = self.board(presented, departing);
-        let landed = timeout(self.deadline, arrival.wait_for(Option::is_some)).await;
-        match landed {
-            Ok(Ok(landed)) => landed.clone().flatten(),
-            // The flight was called off.
+    /// Takes the next flight for this credential. What it brought is remembered by then, if R4 allows.
+    pub(crate) async fn find(self: &Arc<Self>, presented: Presented) -> Landed {
+        match timeout(self.deadline, self.board(presented)).await {
+            Ok(Ok(found)) => Some(found),
+            // The flight brought nothing.
             Ok(Err(_)) => None,
             Err(_) => {
                 self.outage.failed(&TooLate);
@@ -82,36 +126,27 @@ impl Lookups {
         }
     }
 
-    fn board<D, L>(self: &Arc<Self>, presented: Presented, departing: D) -> watch::Receiver<Option<Landed>>
-    where
-        D: Fn() -> L + Send + Sync + 'static,
-        L: FnOnce(&Found) + Send + 'static,
-    {
-        let mut flights = self.flights.lock();
-        match flights.get_mut(&presented.hash()) {
-            Some(Some(boarding)) => boarding.subscribe(),
-            // One is in the air and was sent before us: the next is ours.
-            Some(next) => {
-                let (boarding, arrival) = watch::channel(None);
-                *next = Some(boarding);
-                arrival
-            }
-            None => {
-                let (boarding, arrival) = watch::channel(None);
-                flights.insert(presented.hash(), Some(boarding));
-                let line = Line { lookups: self.clone(), presented, ended: false };
-                // A task of its own: passengers may leave, and the flight is not theirs to end.
-                tokio::spawn(line.run(departing));
-                arrival
-            }
+    fn board(self: &Arc<Self>, presented: Presented) -> oneshot::Receiver<Found> {
+        let (answer, arrival) = oneshot::channel();
+        let mut gate = self.gate.lock();
+        gate.waiting
+            .entry(presented.hash())
+            .or_insert_with(|| Passengers { presented, answers: Vec::new() })
+            .answers
+            .push(answer);
+        if gate.flights < self.flights_max {
+            gate.flights += 1;
+            // A task of its own: passengers may leave, and the flight is not theirs to end.
+            tokio::spawn(Plane { lookups: self.clone(), ended: false }.fly());
         }
+        arrival
     }
 
-    async fn look(&self, presented: Presented) -> Landed {
+    async fn look(&self, presented: Vec<Presented>) -> Option<Vec<Found>> {
         match timeout(self.deadline, (self.look)(presented)).await {
             Ok(Ok(found)) => {
                 self.outage.worked();
-                Some(Arc::new(found))
+                Some(found)
             }
             Ok(Err(error)) => {
                 self.outage.failed(&error);
@@ -125,54 +160,65 @@ impl Lookups {
     }
 }
 
-/// The flights of one credential, one after the other, until nobody boards.
-struct Line {
+/// Flights one after the other, until nobody waits.
+struct Plane {
     lookups: Arc<Lookups>,
-    presented: Presented,
-    /// Its entry is gone; another line may stand there by now.
+    /// It is no longer counted among those in the air.
     ended: bool,
 }
 
-impl Line {
-    async fn run<D, L>(mut self, departing: D)
-    where
-        D: Fn() -> L + Send + Sync,
-        L: FnOnce(&Found) + Send,
-    {
-        loop {
-            let lookups = self.lookups.clone();
-            // The semaphore is never closed: this waits for a permit and gets one.
-            let Ok(_permit) = lookups.permits.acquire().await else { return };
-            let Some(passengers) = self.depart() else { return };
-            if passengers.receiver_count() == 0 {
-                continue;
+impl Plane {
+    async fn fly(mut self) {
+        while let Some(passengers) = self.depart() {
+            // Before the statement is sent: what it reads belongs to this history or to none.
+            let ticket = self.lookups.machine.read().ticket();
+            let presented = passengers.iter().map(|passengers| passengers.presented).collect();
+            let Some(found) = self.lookups.look(presented).await else { continue };
+            let landed = passengers.into_iter().zip(found);
+            let landed: Vec<(Passengers, Found)> =
+                landed.map(|(passengers, found)| passengers.judged(found)).collect();
+            if let Some(ticket) = ticket {
+                let mut machine = self.lookups.machine.write();
+                for (passengers, found) in &landed {
+                    if let Standing::Live(verdict) = found.standing {
+                        machine.fill(ticket, found.position, passengers.presented.hash(), verdict);
+                    }
+                }
             }
-            let landing = departing();
-            let landed = lookups.look(self.presented).await;
-            if let Some(found) = &landed {
-                landing(found);
+            for (passengers, found) in landed {
+                for answer in passengers.answers {
+                    // Whoever has left needs no answer.
+                    drop(answer.send(found.clone()));
+                }
             }
-            passengers.send_replace(Some(landed));
         }
     }
 
-    /// Closes the doors: whoever comes now takes the next one. None: nobody came, the line ends.
-    fn depart(&mut self) -> Option<Boarding> {
-        let mut flights = self.lookups.flights.lock();
-        let passengers = flights.get_mut(&self.presented.hash()).and_then(Option::take);
-        if passengers.is_none() {
-            flights.remove(&self.presented.hash());
+    /// Closes the doors: whoever comes now takes the next one. None: nobody waits, and this was the
+    /// last flight.
+    fn depart(&mut self) -> Option<Vec<Passengers>> {
+        let mut gate = self.lookups.gate.lock();
+        gate.waiting.retain(|_, passengers| !passengers.answers.iter().all(oneshot::Sender::is_closed));
+        if gate.waiting.is_empty() {
+            gate.flights -= 1;
             self.ended = true;
+            return None;
         }
-        passengers
+        let mut places = PASSENGERS_MAX;
+        let boards = |_: &CredentialHash, _: &mut Passengers| {
+            let free = places > 0;
+            places = places.saturating_sub(1);
+            free
+        };
+        Some(gate.waiting.extract_if(boards).map(|(_, passengers)| passengers).collect())
     }
 }
 
-impl Drop for Line {
-    /// A line that ends in any other way leaves nobody waiting at its gate.
+impl Drop for Plane {
+    /// One that ends in any other way makes room for the next.
     fn drop(&mut self) {
         if !self.ended {
-            self.lookups.flights.lock().remove(&self.presented.hash());
+            self.lookups.gate.lock().flights -= 1;
         }
     }
 }

@@ -8,7 +8,7 @@
 //! - **R1** Register under a fresh id, and wait for that commit, before the head is first read.
 //! - **R2** A lease counts from when its renewal was sent, and is in force once the log is applied
 //!   as far as the head that the renewal read. Another history, a shorter log or no row: drop all.
-//! - **R3** Apply contiguously. Removal, ring and cursor are one step, and acknowledged after it.
+//! - **R3** Apply contiguously. Overthrowing and cursor are one step, and acknowledged after it.
 //! - **R4** A verdict is remembered only if nothing it rests on was overthrown since it was read.
 //! - **R5** One lease must hold before the look and after it. Otherwise Postgres, asked after the
 //!   request arrived.
@@ -18,21 +18,28 @@
 //! - **R9** Leaving ends the lease first and the registration after.
 //!
 //! Whoever drives it holds one lock around it. A method that takes `&mut self` is one step, and
-//! nothing of it may be seen half done: that is what makes removal, ring and cursor move together
-//! (R3), and the check of a fill one with its insertion (R4).
+//! nothing of it may be seen half done: that is what makes verdicts fall in the step that moves the
+//! cursor (R3), and the check of a fill one with its insertion (R4).
+//!
+//! Nothing is searched for in the cache to be removed. [`Overthrown`] knows the last position at
+//! which each dependency was, and a verdict that was read below it counts as not there, to a fill
+//! and to every look: what one step notes, no look after it misses.
 
 use std::{
     collections::{HashMap, VecDeque},
-    fmt,
+    fmt, mem,
     time::Duration,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tally_domain::{Dependency, Invalidation, Verdict, credential::CredentialHash};
+use tally_domain::{Invalidation, Verdict, credential::CredentialHash};
 use tally_events::Position;
 use uuid::Uuid;
 
-use crate::cache::{Cache, Contents};
+use crate::{
+    cache::{Cache, Contents},
+    overthrown::Overthrown,
+};
 
 /// Renewals whose head is still being caught up with. More are sent than a lease lives for only
 /// when replies overtake each other.
@@ -273,18 +280,26 @@ pub struct Machine {
     clock: Option<(DateTime<Utc>, Mono)>,
     lease: Option<Lease>,
     pending: VecDeque<Pending>,
-    ring: Ring,
+    overthrown: Overthrown,
     cache: Cache,
     /// How far others have come in the history of the cursor, as they said last.
     acknowledged: HashMap<ReplicaId, Position>,
     /// Taken out of the cache, to be freed when the lock is released.
-    garbage: Vec<Contents>,
+    garbage: Vec<Garbage>,
+}
+
+/// What is no longer needed, and takes a while to free.
+#[derive(Clone, Debug)]
+pub struct Garbage {
+    _contents: Contents,
+    _overthrown: Option<Overthrown>,
 }
 
 impl Machine {
-    /// A replica that will register. `ring_max` bounds the recent invalidations it remembers.
+    /// A replica that will register. It remembers `capacity` verdicts at most. Dependencies share
+    /// `places` in which it notes what was overthrown: the fewer, the more verdicts fall with others.
     #[must_use]
-    pub fn new(timing: Timing, capacity: usize, ring_max: usize) -> Self {
+    pub fn new(timing: Timing, capacity: usize, places: usize) -> Self {
         Self {
             timing,
             standing: Standing::Unregistered,
@@ -294,7 +309,7 @@ impl Machine {
             clock: None,
             lease: None,
             pending: VecDeque::new(),
-            ring: Ring { entries: VecDeque::new(), entries_max: ring_max, floor: Position::ZERO },
+            overthrown: Overthrown::new(places),
             cache: Cache::new(capacity),
             acknowledged: HashMap::new(),
             garbage: Vec::new(),
@@ -304,7 +319,7 @@ impl Machine {
     /// A process that asks the database each time and is in no list.
     #[must_use]
     pub fn observer(timing: Timing) -> Self {
-        Self { standing: Standing::Observing, ..Self::new(timing, 0, 0) }
+        Self { standing: Standing::Observing, ..Self::new(timing, 0, 1) }
     }
 
     // R1, R2: registration and renewal.
@@ -376,7 +391,7 @@ impl Machine {
             // Nothing is remembered from before the head, so nothing below it can be missed; and
             // what was looked up before it may not come in.
             self.generation += 1;
-            self.ring.floor = answer.head;
+            self.overthrown.everything(answer.head);
             self.cursor = Some(Cursor { tag: answer.tag, applied: answer.head, leaf: answer.leaf_at_head });
         }
         let lease = Lease { since: sent.t0, until: sent.t0.after(self.timing.lease) };
@@ -438,13 +453,17 @@ impl Machine {
         self.advance(page.last, page.leaf, &page.overthrown)
     }
 
-    /// Removal, ring and cursor: one step, and acknowledged only after it.
+    /// Overthrowing and cursor: one step, and acknowledged only after it.
     fn advance(&mut self, to: Position, leaf: Leaf, overthrown: &[(Position, Invalidation)]) -> Applied {
         let Some(cursor) = &mut self.cursor else { return Applied::Foreign };
         for (position, invalidation) in overthrown.iter().filter(|(at, _)| *at > cursor.applied) {
-            if *invalidation != Invalidation::Nothing {
-                self.garbage.extend(self.cache.overthrow(*invalidation));
-                self.ring.push(*position, *invalidation);
+            match invalidation {
+                Invalidation::Nothing => {}
+                Invalidation::Of(dependency) => self.overthrown.note(*dependency, *position),
+                Invalidation::Everything => {
+                    self.overthrown.everything(*position);
+                    self.garbage.push(Garbage { _contents: self.cache.clear(), _overthrown: None });
+                }
             }
         }
         (cursor.applied, cursor.leaf) = (to, leaf);
@@ -481,7 +500,7 @@ impl Machine {
     }
 
     /// R4: a verdict, looked up at `position` by the statement that read it. It is remembered only
-    /// if nothing it rests on was overthrown above that position, as far as that is still known.
+    /// if nothing it rests on was overthrown above that position.
     pub fn fill(
         &mut self,
         ticket: Ticket,
@@ -489,11 +508,9 @@ impl Machine {
         hash: CredentialHash,
         verdict: Verdict,
     ) -> bool {
-        let allowed = ticket.generation == self.generation
-            && position >= self.ring.floor
-            && !self.ring.overthrew(&verdict.depends_on, position);
+        let allowed = ticket.generation == self.generation && self.overthrown.spares(&verdict, position);
         if allowed {
-            self.cache.insert(hash, verdict);
+            self.cache.insert(hash, verdict, position);
         }
         allowed
     }
@@ -506,11 +523,16 @@ impl Machine {
         self.lease
     }
 
-    /// What is remembered of a credential, if its time is not over.
+    /// What is remembered of a credential, if it was not overthrown and its time is not over.
     #[must_use]
     pub fn remembered(&self, hash: &CredentialHash, now: Mono) -> Option<&Verdict> {
-        let database_time = self.database_time(now)?;
-        self.cache.get(hash).filter(|verdict| verdict.expires_at().is_none_or(|at| database_time < at))
+        let (verdict, position) = self.cache.get(hash)?;
+        let holds = self.overthrown.spares(verdict, position)
+            && match verdict.expires_at() {
+                None => true,
+                Some(at) => self.database_time(now)? < at,
+            };
+        holds.then_some(verdict)
     }
 
     /// R5, whole: a yes from memory, or nothing. One lease is taken, and it must hold before the
@@ -521,7 +543,7 @@ impl Machine {
         if !lease.holds(before) {
             return None;
         }
-        let verdict = self.remembered(hash, before)?.clone();
+        let verdict = *self.remembered(hash, before)?;
         lease.holds(mono()).then_some(verdict)
     }
 
@@ -603,10 +625,10 @@ impl Machine {
         self.lease = None;
         self.cursor = None;
         self.pending.clear();
-        self.ring.entries.clear();
-        self.ring.floor = Position::ZERO;
         self.acknowledged.clear();
-        self.garbage.push(self.cache.clear());
+        let fresh = self.overthrown.of_another_history();
+        let overthrown = mem::replace(&mut self.overthrown, fresh);
+        self.garbage.push(Garbage { _contents: self.cache.clear(), _overthrown: Some(overthrown) });
     }
 
     // What is seen from outside.
@@ -631,40 +653,15 @@ impl Machine {
         self.cache.len()
     }
 
-    /// What has been taken out of the cache and is not yet freed.
-    pub fn take_garbage(&mut self) -> Vec<Contents> {
-        std::mem::take(&mut self.garbage)
-    }
-}
-
-/// The recent invalidations, oldest first.
-#[derive(Clone, Debug)]
-struct Ring {
-    entries: VecDeque<(Position, Invalidation)>,
-    entries_max: usize,
-    /// The highest position that was dropped: below it the ring knows nothing.
-    floor: Position,
-}
-
-impl Ring {
-    fn push(&mut self, position: Position, invalidation: Invalidation) {
-        self.entries.push_back((position, invalidation));
-        while self.entries.len() > self.entries_max {
-            if let Some((dropped, _)) = self.entries.pop_front() {
-                self.floor = self.floor.max(dropped);
-            }
-        }
+    /// What the cache has allocated.
+    #[must_use]
+    pub fn cached_bytes(&self) -> usize {
+        self.cache.allocated_bytes()
     }
 
-    /// Whether any of `dependencies` was overthrown above `position`.
-    fn overthrew(&self, dependencies: &[Dependency], position: Position) -> bool {
-        self.entries.iter().rev().take_while(|(at, _)| *at > position).any(|(_, invalidation)| {
-            match invalidation {
-                Invalidation::Nothing => false,
-                Invalidation::Everything => true,
-                Invalidation::Of(dependency) => dependencies.contains(dependency),
-            }
-        })
+    /// What is no longer needed and not yet freed.
+    pub fn take_garbage(&mut self) -> Vec<Garbage> {
+        mem::take(&mut self.garbage)
     }
 }
 

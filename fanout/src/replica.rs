@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, RwLock};
 use sqlx::{Connection, PgConnection};
 use tally_domain::{Authorized, Command, PersonCredential, Principal, Verdict, credential::CredentialHash};
-use tally_events::{Position, SessionId};
-use tally_projections::credentials::{Found, Standing};
+use tally_events::{Position, SessionId, UserId};
+use tally_projections::credentials::Standing;
 use tally_store::{ExecuteError, Executed, RequestContext, Store};
 use tokio::{
     sync::{Notify, watch},
@@ -25,8 +25,11 @@ use crate::{
     registry,
 };
 
-/// Invalidations that are remembered for fills that are under way: far more than one lookup lasts.
-const RING_ENTRIES_MAX: usize = 16_384;
+/// Where it is noted what was overthrown, in 2 MiB. A verdict has two places: at a thousand
+/// revocations a second a bystander falls about every two minutes, and is looked up again.
+const OVERTHROWN_PLACES: usize = 1 << 18;
+/// Lookups under way at once at most: each carries all who came while the others were.
+const FLIGHTS_MAX: usize = 4;
 /// How long leaving may take before the row is left to those who clean up.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -65,10 +68,11 @@ impl ReplicaSettings {
 #[derive(Clone, Copy, Debug)]
 pub enum Presented {
     Token(CredentialHash),
-    /// A session's JWT. Its signature was checked; `id` and `expires_at` are its claims.
+    /// A session's JWT. Its signature was checked; the rest are its claims.
     Session {
         hash: CredentialHash,
         id: SessionId,
+        user: UserId,
         expires_at: DateTime<Utc>,
     },
 }
@@ -80,16 +84,16 @@ impl Presented {
         }
     }
 
-    /// A session lasts no longer than the JWT that shows it.
-    fn limit(&self, mut verdict: Verdict) -> Verdict {
-        if let (
-            Self::Session { expires_at: claimed, .. },
-            Principal::Person { credential: PersonCredential::Session { expires_at, .. }, .. },
-        ) = (self, &mut verdict.principal)
+    /// A session lasts no longer than the JWT that shows it. One that names another person than its
+    /// session does was not made here: none.
+    pub(crate) fn limit(&self, mut verdict: Verdict) -> Option<Verdict> {
+        let Self::Session { user, expires_at: claimed, .. } = self else { return Some(verdict) };
+        if let Principal::Person { credential: PersonCredential::Session { expires_at, .. }, .. } =
+            &mut verdict.principal
         {
             *expires_at = (*expires_at).min(*claimed);
         }
-        verdict
+        (verdict.principal.user() == Some(*user)).then_some(verdict)
     }
 }
 
@@ -128,7 +132,9 @@ pub struct ReplicaStatus {
     pub registered: bool,
     pub lease_valid: bool,
     pub applied: Position,
+    /// Verdicts in memory, and the bytes they take.
     pub cached: usize,
+    pub cached_bytes: usize,
 }
 
 /// A process among those that share a log. Cloned, it is still the same; when the last clone is
@@ -143,7 +149,7 @@ pub(crate) struct Inner {
     pub store: Arc<Store>,
     pub settings: ReplicaSettings,
     /// Readers share it; every step of the protocol has it alone.
-    pub machine: RwLock<Machine>,
+    pub machine: Arc<RwLock<Machine>>,
     /// Told after every step.
     moved: watch::Sender<()>,
     /// The log has more than was heard.
@@ -191,7 +197,7 @@ impl Replica {
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn join(store: Arc<Store>, settings: ReplicaSettings) -> Self {
-        let machine = Machine::new(settings.timing(), settings.capacity, RING_ENTRIES_MAX);
+        let machine = Machine::new(settings.timing(), settings.capacity, OVERTHROWN_PLACES);
         let replica = Self::of(store, settings, machine);
         replica.tasks.handles.lock().extend([
             tokio::spawn(keeper::keep_lease(replica.inner.clone())),
@@ -208,14 +214,15 @@ impl Replica {
     }
 
     fn of(store: Arc<Store>, settings: ReplicaSettings, machine: Machine) -> Self {
+        let machine = Arc::new(RwLock::new(machine));
         // A quarter of the pool stays for commands, and for everything else that uses it.
-        let permits = store.pool().options().get_max_connections() as usize * 3 / 4;
-        let lookups =
-            Lookups::new(lookups::in_postgres(store.pool().clone()), permits, settings.verify_deadline);
+        let flights_max = FLIGHTS_MAX.min(store.pool().options().get_max_connections() as usize * 3 / 4);
+        let look = lookups::in_postgres(store.pool().clone());
+        let lookups = Lookups::new(look, machine.clone(), flights_max, settings.verify_deadline);
         let inner = Inner {
             store,
             settings,
-            machine: RwLock::new(machine),
+            machine,
             moved: watch::Sender::new(()),
             catch_up: Notify::new(),
             rows: Mutex::new(Vec::new()),
@@ -239,29 +246,15 @@ impl Replica {
     /// # Errors
     /// A no, or that it cannot be known.
     pub async fn verify(&self, presented: &Presented) -> Result<Verdict, VerifyError> {
-        if let Some(verdict) = self.remembered(presented) {
+        if let Some(verdict) = self.remembered(&presented.hash()) {
             return Ok(verdict);
         }
-        let (inner, presented) = (&self.inner, *presented);
-        let departing = {
-            let inner = inner.clone();
-            move || {
-                let (inner, ticket) = (inner.clone(), inner.machine.read().ticket());
-                move |found: &Found| {
-                    if let (Some(ticket), Standing::Live(verdict)) = (ticket, &found.standing) {
-                        let verdict = presented.limit(verdict.clone());
-                        inner.machine.write().fill(ticket, found.position, presented.hash(), verdict);
-                    }
-                }
-            }
-        };
-        let found = inner.lookups.find(presented, departing).await.ok_or(VerifyError::Unavailable)?;
-        match &found.standing {
+        let found = self.inner.lookups.find(*presented).await.ok_or(VerifyError::Unavailable)?;
+        match found.standing {
             Standing::Invalid => Err(VerifyError::Invalid),
             Standing::Suspended => Err(VerifyError::Suspended),
             Standing::Live(verdict) => {
-                let verdict = presented.limit(verdict.clone());
-                let now = inner.database_time();
+                let now = self.inner.database_time();
                 if verdict.expires_at().is_none_or(|at| now < at) {
                     Ok(verdict)
                 } else {
@@ -273,9 +266,12 @@ impl Replica {
 
     /// The part of [`verify`](Self::verify) that needs no database and does not wait: a yes from
     /// memory under a valid lease. None says nothing about the credential.
+    ///
+    /// It asks for the hash alone: what is remembered under it was presented whole, and for a
+    /// session that means that this very JWT was checked.
     #[must_use]
-    pub fn remembered(&self, presented: &Presented) -> Option<Verdict> {
-        self.inner.machine.read().answer(&presented.hash(), mono::now)
+    pub fn remembered(&self, hash: &CredentialHash) -> Option<Verdict> {
+        self.inner.machine.read().answer(hash, mono::now)
     }
 
     /// Executes a command; one that revokes is answered only when no replica says yes any more.
@@ -368,6 +364,7 @@ impl Replica {
             lease_valid: machine.lease().is_some_and(|lease| lease.holds(mono::now())),
             applied: machine.applied(),
             cached: machine.cached(),
+            cached_bytes: machine.cached_bytes(),
         }
     }
 

@@ -4,8 +4,6 @@
 //! once in `audit_credential` for each credential it was done with or done to. A query walks one
 //! index, newest first, and never scans.
 
-use std::collections::BTreeSet;
-
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -15,7 +13,7 @@ use tally_events::{ActorKind, Event, Position, Recorded, Sealed};
 use tally_store::{KeyRing, Projection};
 use uuid::Uuid;
 
-use crate::users::QueryError;
+use crate::{rows::Rows, users::QueryError};
 
 /// Events on one page.
 pub const PAGE_MAX: i64 = 200;
@@ -39,39 +37,65 @@ impl Projection for AuditLog {
     }
 
     async fn apply(&self, connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
-        let mut rows = Rows::default();
-        let mut scopes = Scopes::default();
-        let (mut credentials, mut credential_positions) = (Vec::new(), Vec::new());
+        let mut entries = Rows::new(
+            "copy audit_log (position, recorded_at, name, stream_kind, stream_id, workspace_id, actor_kind, actor_id,
+                             credential_id, subject_id, request_id, data, sealed) from stdin (format binary)",
+        );
+        let mut scopes = Rows::new(
+            "copy audit_scope (scope_id, position, name, actor_id, subject_id) from stdin (format binary)",
+        );
+        let mut credentials =
+            Rows::new("copy audit_credential (credential_id, position) from stdin (format binary)");
         for recorded in events {
             let subject = recorded.event.concerns(recorded.stream).map(Uuid::from);
-            rows.push(recorded, subject);
+            push_entry(&mut entries, recorded, subject);
             let person = (recorded.actor.kind == ActorKind::Person).then_some(recorded.actor.id).flatten();
-            let seen_by: BTreeSet<Uuid> =
-                [subject, person, recorded.workspace.map(Uuid::from)].into_iter().flatten().collect();
-            for scope in seen_by {
-                scopes.push(scope, recorded, subject);
+            for scope in distinct([subject, person, recorded.workspace.map(Uuid::from)]) {
+                let (position, name) = (&recorded.position, &recorded.event.name());
+                scopes.push(&[&scope, position, name, &recorded.actor.id, &subject]);
             }
-            for credential in credentials_of(recorded) {
-                credentials.push(credential);
-                credential_positions.push(recorded.position.0);
+            for credential in distinct([recorded.credential_id, done_to(recorded)]) {
+                credentials.push(&[&credential, &recorded.position]);
             }
         }
-        rows.insert(&mut *connection).await?;
-        scopes.insert(&mut *connection).await?;
-        sqlx::query!(
-            "insert into audit_credential (credential_id, position) select * from unnest($1::uuid[], $2::bigint[])",
-            &credentials,
-            &credential_positions,
-        )
-        .execute(connection)
-        .await?;
-        Ok(())
+        entries.append(connection).await?;
+        scopes.append(connection).await?;
+        credentials.append(connection).await
     }
 }
 
-/// The credentials an event was done with or done to.
-fn credentials_of(recorded: &Recorded) -> BTreeSet<Uuid> {
-    let done_to = match &recorded.event {
+fn push_entry(entries: &mut Rows, recorded: &Recorded, subject: Option<Uuid>) {
+    let public = recorded.event.public();
+    let sealed: Map<String, Value> = public
+        .sealed
+        .iter()
+        .map(|(field, sealed)| ((*field).to_owned(), Value::String(sealed.to_string())))
+        .collect();
+    entries.push(&[
+        &recorded.position,
+        &recorded.recorded_at,
+        &recorded.event.name(),
+        &recorded.stream.kind().as_str(),
+        &recorded.stream.uuid(),
+        &recorded.workspace.map(Uuid::from),
+        &recorded.actor.kind.as_str(),
+        &recorded.actor.id,
+        &recorded.credential_id,
+        &subject,
+        &recorded.request_id.map(Uuid::from),
+        &Value::Object(public.data),
+        &Value::Object(sealed),
+    ]);
+}
+
+/// The ids among these, each once.
+fn distinct<const N: usize>(ids: [Option<Uuid>; N]) -> impl Iterator<Item = Uuid> {
+    (0..N).filter_map(move |at| ids[at].filter(|_| !ids[..at].contains(&ids[at])))
+}
+
+/// The credential an event was done to, beside the one it was done with.
+fn done_to(recorded: &Recorded) -> Option<Uuid> {
+    match &recorded.event {
         Event::SessionStarted(_)
         | Event::SessionEnded(_)
         | Event::TokenMinted(_)
@@ -84,108 +108,6 @@ fn credentials_of(recorded: &Recorded) -> BTreeSet<Uuid> {
         | Event::UserReinstated(_)
         | Event::LoginCodeIssued(_)
         | Event::LoginCodeRefused(_) => None,
-    };
-    [recorded.credential_id, done_to].into_iter().flatten().collect()
-}
-
-#[derive(Default)]
-struct Rows {
-    positions: Vec<i64>,
-    recorded_at: Vec<DateTime<Utc>>,
-    names: Vec<String>,
-    stream_kinds: Vec<String>,
-    stream_ids: Vec<Uuid>,
-    workspace_ids: Vec<Option<Uuid>>,
-    actor_kinds: Vec<String>,
-    actor_ids: Vec<Option<Uuid>>,
-    credential_ids: Vec<Option<Uuid>>,
-    subject_ids: Vec<Option<Uuid>>,
-    request_ids: Vec<Option<Uuid>>,
-    data: Vec<Value>,
-    sealed: Vec<Value>,
-}
-
-impl Rows {
-    fn push(&mut self, recorded: &Recorded, subject: Option<Uuid>) {
-        let public = recorded.event.public();
-        let sealed: Map<String, Value> = public
-            .sealed
-            .iter()
-            .map(|(field, sealed)| ((*field).to_owned(), Value::String(sealed.to_string())))
-            .collect();
-        self.positions.push(recorded.position.0);
-        self.recorded_at.push(recorded.recorded_at);
-        self.names.push(recorded.event.name().to_owned());
-        self.stream_kinds.push(recorded.stream.kind().as_str().to_owned());
-        self.stream_ids.push(recorded.stream.uuid());
-        self.workspace_ids.push(recorded.workspace.map(Uuid::from));
-        self.actor_kinds.push(recorded.actor.kind.as_str().to_owned());
-        self.actor_ids.push(recorded.actor.id);
-        self.credential_ids.push(recorded.credential_id);
-        self.subject_ids.push(subject);
-        self.request_ids.push(recorded.request_id.map(Uuid::from));
-        self.data.push(Value::Object(public.data));
-        self.sealed.push(Value::Object(sealed));
-    }
-
-    async fn insert(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        sqlx::query!(
-            r#"insert into audit_log (position, recorded_at, name, stream_kind, stream_id, workspace_id, actor_kind,
-                                      actor_id, credential_id, subject_id, request_id, data, sealed)
-               select * from unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::uuid[], $6::uuid[],
-                                    $7::text[], $8::uuid[], $9::uuid[], $10::uuid[], $11::uuid[], $12::jsonb[],
-                                    $13::jsonb[])"#,
-            &self.positions,
-            &self.recorded_at,
-            &self.names,
-            &self.stream_kinds,
-            &self.stream_ids,
-            &self.workspace_ids as &[Option<Uuid>],
-            &self.actor_kinds,
-            &self.actor_ids as &[Option<Uuid>],
-            &self.credential_ids as &[Option<Uuid>],
-            &self.subject_ids as &[Option<Uuid>],
-            &self.request_ids as &[Option<Uuid>],
-            &self.data,
-            &self.sealed,
-        )
-        .execute(connection)
-        .await?;
-        Ok(())
-    }
-}
-
-#[derive(Default)]
-struct Scopes {
-    scope_ids: Vec<Uuid>,
-    positions: Vec<i64>,
-    names: Vec<String>,
-    actor_ids: Vec<Option<Uuid>>,
-    subject_ids: Vec<Option<Uuid>>,
-}
-
-impl Scopes {
-    fn push(&mut self, scope: Uuid, recorded: &Recorded, subject: Option<Uuid>) {
-        self.scope_ids.push(scope);
-        self.positions.push(recorded.position.0);
-        self.names.push(recorded.event.name().to_owned());
-        self.actor_ids.push(recorded.actor.id);
-        self.subject_ids.push(subject);
-    }
-
-    async fn insert(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        sqlx::query!(
-            r#"insert into audit_scope (scope_id, position, name, actor_id, subject_id)
-               select * from unnest($1::uuid[], $2::bigint[], $3::text[], $4::uuid[], $5::uuid[])"#,
-            &self.scope_ids,
-            &self.positions,
-            &self.names,
-            &self.actor_ids as &[Option<Uuid>],
-            &self.subject_ids as &[Option<Uuid>],
-        )
-        .execute(connection)
-        .await?;
-        Ok(())
     }
 }
 

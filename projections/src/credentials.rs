@@ -1,11 +1,16 @@
 //! `credentials`: the hash lookup. Inline: a token works, or not, from its commit on.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
-use sqlx::{PgConnection, PgPool};
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use tally_domain::{PersonCredential, Verdict, credential::CredentialHash};
-use tally_events::{CredentialId, Event, Position, Recorded, SessionId, TokenId, UserId};
+use tally_events::{CredentialId, Event, Position, Recorded, SessionId, TokenId, UserId, token::TokenMinted};
 use tally_store::Projection;
 use uuid::Uuid;
+
+use crate::{by_id::ById, rows::Rows};
 
 pub struct Credentials;
 
@@ -23,43 +28,50 @@ impl Projection for Credentials {
         &["credentials"]
     }
 
+    fn keys(&self) -> &'static [&'static str] {
+        &["credentials_id_key"]
+    }
+
     async fn apply(&self, connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
-        let mut minted = Minted::default();
+        let mut minted = Rows::new(
+            "copy credentials (hash, id, kind, user_id, minted_by, minted_by_kind, expires_at, revoked_at, position)
+             from stdin (format binary)",
+        );
         let mut changed = Changed::default();
-        for recorded in events {
-            let id = recorded.stream.uuid();
-            match &recorded.event {
-                Event::TokenMinted(event) => {
-                    minted
-                        .hashes
-                        .push(hex::decode(&*event.hash).map_err(|error| sqlx::Error::Decode(error.into()))?);
-                    minted.ids.push(id);
-                    minted.kinds.push(event.kind.as_str().to_owned());
-                    minted.users.push(event.user_id.0);
-                    minted.minted_by.push(event.minted_by.uuid());
-                    minted.minted_by_kinds.push(minted_by_kind(event.minted_by).to_owned());
-                    minted.expires_at.push(event.expires_at);
-                    minted.positions.push(recorded.position.0);
-                }
-                Event::TokenRenewed(event) => changed.push(id, Some(event.expires_at), None),
-                Event::TokenRevoked(_) => changed.push(id, None, Some(recorded.recorded_at)),
-                Event::UserRegistered(_)
-                | Event::UserProfileChanged(_)
-                | Event::UserSuspended(_)
-                | Event::UserReinstated(_)
-                | Event::LoginCodeIssued(_)
-                | Event::LoginCodeRefused(_)
-                | Event::LoginCodeVerified(_)
-                | Event::SessionStarted(_)
-                | Event::SessionEnded(_) => {}
-            }
+        for (id, token) in tokens_of(events).into_rows() {
+            let Some((event, recorded)) = token.minted else {
+                changed.push(id, &token);
+                continue;
+            };
+            let hash = hex::decode(&*event.hash).map_err(|error| sqlx::Error::Decode(error.into()))?;
+            minted.push(&[
+                &hash.as_slice(),
+                &id,
+                &event.kind.as_str(),
+                &event.user_id.0,
+                &event.minted_by.uuid(),
+                &minted_by_kind(event.minted_by),
+                &token.expires_at,
+                &token.revoked_at,
+                &recorded.position,
+            ]);
         }
-        if !minted.ids.is_empty() {
-            minted.insert(connection).await?;
+        minted.append(connection).await?;
+        if changed.ids.is_empty() {
+            return Ok(());
         }
-        if !changed.ids.is_empty() {
-            changed.update(connection).await?;
-        }
+        sqlx::query!(
+            r#"update credentials c
+                  set expires_at = coalesce(e.expires_at, c.expires_at),
+                      revoked_at = coalesce(e.revoked_at, c.revoked_at)
+                 from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) as e(id, expires_at, revoked_at)
+                where c.id = e.id"#,
+            &changed.ids,
+            &changed.expires_at as &[Option<DateTime<Utc>>],
+            &changed.revoked_at as &[Option<DateTime<Utc>>],
+        )
+        .execute(connection)
+        .await?;
         Ok(())
     }
 }
@@ -71,78 +83,54 @@ const fn minted_by_kind(credential: CredentialId) -> &'static str {
     }
 }
 
+/// What a run of events says of one token.
 #[derive(Default)]
-struct Minted {
-    hashes: Vec<Vec<u8>>,
-    ids: Vec<Uuid>,
-    kinds: Vec<String>,
-    users: Vec<Uuid>,
-    minted_by: Vec<Uuid>,
-    minted_by_kinds: Vec<String>,
-    expires_at: Vec<Option<chrono::DateTime<chrono::Utc>>>,
-    positions: Vec<i64>,
+pub(crate) struct Token<'a> {
+    pub minted: Option<(&'a TokenMinted, &'a Recorded)>,
+    /// None: nothing was said, or it never expires.
+    pub expires_at: Option<DateTime<Utc>>,
+    pub revoked_at: Option<DateTime<Utc>>,
 }
 
-impl Minted {
-    async fn insert(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        sqlx::query!(
-            r#"insert into credentials (hash, id, kind, user_id, minted_by, minted_by_kind, expires_at, position)
-               select * from unnest($1::bytea[], $2::uuid[], $3::text[], $4::uuid[], $5::uuid[], $6::text[],
-                                    $7::timestamptz[], $8::bigint[])"#,
-            &self.hashes,
-            &self.ids,
-            &self.kinds,
-            &self.users,
-            &self.minted_by,
-            &self.minted_by_kinds,
-            &self.expires_at as &[Option<chrono::DateTime<chrono::Utc>>],
-            &self.positions,
-        )
-        .execute(connection)
-        .await?;
-        Ok(())
+/// The tokens that these events are about.
+pub(crate) fn tokens_of(events: &[Recorded]) -> ById<Token<'_>> {
+    let mut tokens = ById::<Token>::new();
+    for recorded in events {
+        let id = recorded.stream.uuid();
+        match &recorded.event {
+            Event::TokenMinted(event) => {
+                let (minted, expires_at) = (Some((event, recorded)), event.expires_at);
+                *tokens.create(id) = Token { minted, expires_at, revoked_at: None };
+            }
+            Event::TokenRenewed(event) => tokens.change(id).expires_at = Some(event.expires_at),
+            Event::TokenRevoked(_) => tokens.change(id).revoked_at = Some(recorded.recorded_at),
+            Event::UserRegistered(_)
+            | Event::UserProfileChanged(_)
+            | Event::UserSuspended(_)
+            | Event::UserReinstated(_)
+            | Event::LoginCodeIssued(_)
+            | Event::LoginCodeRefused(_)
+            | Event::LoginCodeVerified(_)
+            | Event::SessionStarted(_)
+            | Event::SessionEnded(_) => {}
+        }
     }
+    tokens
 }
 
-/// Renewals and revocations, the last word on each token of a batch.
+/// Renewals and revocations of tokens that were minted before.
 #[derive(Default)]
-struct Changed {
-    ids: Vec<Uuid>,
-    expires_at: Vec<Option<chrono::DateTime<chrono::Utc>>>,
-    revoked_at: Vec<Option<chrono::DateTime<chrono::Utc>>>,
+pub(crate) struct Changed {
+    pub ids: Vec<Uuid>,
+    pub expires_at: Vec<Option<DateTime<Utc>>>,
+    pub revoked_at: Vec<Option<DateTime<Utc>>>,
 }
 
 impl Changed {
-    fn push(
-        &mut self,
-        id: Uuid,
-        expires_at: Option<chrono::DateTime<chrono::Utc>>,
-        revoked_at: Option<chrono::DateTime<chrono::Utc>>,
-    ) {
-        if let Some(at) = self.ids.iter().position(|known| *known == id) {
-            self.expires_at[at] = expires_at.or(self.expires_at[at]);
-            self.revoked_at[at] = revoked_at.or(self.revoked_at[at]);
-        } else {
-            self.ids.push(id);
-            self.expires_at.push(expires_at);
-            self.revoked_at.push(revoked_at);
-        }
-    }
-
-    async fn update(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        sqlx::query!(
-            r#"update credentials c
-                  set expires_at = coalesce(e.expires_at, c.expires_at),
-                      revoked_at = coalesce(e.revoked_at, c.revoked_at)
-                 from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) as e(id, expires_at, revoked_at)
-                where c.id = e.id"#,
-            &self.ids,
-            &self.expires_at as &[Option<chrono::DateTime<chrono::Utc>>],
-            &self.revoked_at as &[Option<chrono::DateTime<chrono::Utc>>],
-        )
-        .execute(connection)
-        .await?;
-        Ok(())
+    pub fn push(&mut self, id: Uuid, token: &Token) {
+        self.ids.push(id);
+        self.expires_at.push(token.expires_at);
+        self.revoked_at.push(token.revoked_at);
     }
 }
 
@@ -163,57 +151,79 @@ pub enum Standing {
     Suspended,
 }
 
-/// Looks up a token by its hash, in one statement and so with its own position.
+/// Looks up tokens by their hashes, all in one statement and so with one position, and in the order
+/// they were asked for.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn find_token(pool: &PgPool, hash: CredentialHash) -> Result<Found, sqlx::Error> {
-    let row = sqlx::query!(
-        r#"select h.position as head, c.id as "id?", c.user_id as "user_id?", c.expires_at, c.revoked_at,
-                  u.suspended as "suspended?",
+pub async fn find_tokens(
+    database: impl PgExecutor<'_>,
+    hashes: &[CredentialHash],
+) -> Result<Vec<Found>, sqlx::Error> {
+    let wanted: Vec<&[u8]> = hashes.iter().map(|hash| &hash.0[..]).collect();
+    let rows = sqlx::query!(
+        r#"select h.position as head, c.hash as "hash?", c.id as "id?", c.user_id as "user_id?", c.expires_at,
+                  c.revoked_at, u.suspended as "suspended?",
                   (c.position > u.credentials_after) as current
              from log_head h
-             left join credentials c on c.hash = $1
+             left join credentials c on c.hash = any($1)
              left join users u on u.id = c.user_id"#,
-        &hash.0[..],
+        &wanted as &[&[u8]],
     )
-    .fetch_one(pool)
+    .fetch_all(database)
     .await?;
-    let standing = match (row.id, row.user_id) {
-        (Some(id), Some(user)) if row.revoked_at.is_none() => {
-            let credential =
-                PersonCredential::PersonalAccessToken { id: TokenId(id), expires_at: row.expires_at };
-            standing(UserId(user), credential, row.suspended, row.current)
-        }
-        _ => Standing::Invalid,
-    };
-    Ok(Found { position: Position(row.head), standing })
+    let head = head(rows.first().map(|row| row.head))?;
+    let live = rows.into_iter().filter(|row| row.revoked_at.is_none()).filter_map(|row| {
+        let id = TokenId(row.id?);
+        let credential = PersonCredential::PersonalAccessToken { id, expires_at: row.expires_at };
+        Some((row.hash?, standing(UserId(row.user_id?), credential, row.suspended, row.current)))
+    });
+    let mut live: HashMap<Vec<u8>, Standing> = live.collect();
+    let found = |hash: &CredentialHash| live.remove(&hash.0[..]);
+    Ok(in_order(head, hashes, found))
 }
 
-/// Looks up a session by its id, in one statement and so with its own position.
+/// Looks up sessions by their ids, all in one statement and so with one position, and in the order
+/// they were asked for.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn find_session(pool: &PgPool, session: SessionId) -> Result<Found, sqlx::Error> {
-    let row = sqlx::query!(
-        r#"select h.position as head, s.user_id as "user_id?", s.expires_at as "expires_at?", s.ended_at,
-                  u.suspended as "suspended?",
+pub async fn find_sessions(
+    database: impl PgExecutor<'_>,
+    sessions: &[SessionId],
+) -> Result<Vec<Found>, sqlx::Error> {
+    let wanted: Vec<Uuid> = sessions.iter().map(|session| session.0).collect();
+    let rows = sqlx::query!(
+        r#"select h.position as head, s.id as "id?", s.user_id as "user_id?", s.expires_at as "expires_at?",
+                  s.ended_at, u.suspended as "suspended?",
                   (s.position > u.credentials_after) as current
              from log_head h
-             left join sessions s on s.id = $1
+             left join sessions s on s.id = any($1)
              left join users u on u.id = s.user_id"#,
-        session.0,
+        &wanted,
     )
-    .fetch_one(pool)
+    .fetch_all(database)
     .await?;
-    let standing = match (row.user_id, row.expires_at) {
-        (Some(user), Some(expires_at)) if row.ended_at.is_none() => {
-            let credential = PersonCredential::Session { id: session, expires_at };
-            standing(UserId(user), credential, row.suspended, row.current)
-        }
-        _ => Standing::Invalid,
-    };
-    Ok(Found { position: Position(row.head), standing })
+    let head = head(rows.first().map(|row| row.head))?;
+    let live = rows.into_iter().filter(|row| row.ended_at.is_none()).filter_map(|row| {
+        let (id, expires_at) = (SessionId(row.id?), row.expires_at?);
+        let credential = PersonCredential::Session { id, expires_at };
+        Some((id.0, standing(UserId(row.user_id?), credential, row.suspended, row.current)))
+    });
+    let live: HashMap<Uuid, Standing> = live.collect();
+    // Several credentials may show the same session.
+    let found = |session: &SessionId| live.get(&session.0).cloned();
+    Ok(in_order(head, sessions, found))
+}
+
+/// The head is in every row, and there is a row even when nothing was found.
+fn head(position: Option<i64>) -> Result<Position, sqlx::Error> {
+    position.map(Position).ok_or(sqlx::Error::RowNotFound)
+}
+
+fn in_order<T>(head: Position, wanted: &[T], mut found: impl FnMut(&T) -> Option<Standing>) -> Vec<Found> {
+    let found = |wanted| Found { position: head, standing: found(wanted).unwrap_or(Standing::Invalid) };
+    wanted.iter().map(found).collect()
 }
 
 fn standing(

@@ -7,10 +7,15 @@
 //! A new projection is one file here, one line in [`inline`] or [`following`], and a migration.
 
 pub mod audit_log;
+mod by_id;
 pub mod credentials;
+mod fold;
+mod pages;
 pub mod rebuild;
+mod rows;
 pub mod runner;
 pub mod sessions;
+mod shadow;
 pub mod status;
 pub mod token_list;
 pub mod users;

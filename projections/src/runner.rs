@@ -1,35 +1,48 @@
 //! The runner: folds the log into projections that follow it.
 //!
-//! A page of events and the checkpoint move in one transaction, so a crash repeats nothing and
-//! skips nothing. The checkpoint's row lock lets one replica at a time work on a projection.
+//! Events and the checkpoint move in one transaction, so a crash repeats nothing and skips nothing.
+//! The checkpoint's row lock lets one replica at a time work on a projection.
+//!
+//! What this process committed itself comes with the news of it, already decoded, and is folded
+//! without being read again; the log is read where that leaves a gap. Each fold costs statements
+//! and a flush to disk that the commits on the same machine must do without, so under load one
+//! takes all that has gathered since the one before.
+//!
+//! These transactions wait for the disk like any other. Without waiting the rows would be safe,
+//! since they and the checkpoint are lost together and folded again. But the checkpoint is told to
+//! readers who ask for a position (`X-Min-Position`), and one that a crash of the database took back
+//! would be answered with rows from before it.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use sqlx::{PgConnection, PgPool};
-use tally_events::Position;
-use tally_store::{Batch, Projection, ReadError, events_after};
+use sqlx::PgPool;
+use tally_events::{Position, Recorded};
+use tally_store::{Batch, Projection};
 use tokio::{
-    sync::{broadcast, watch},
-    time::timeout,
+    sync::{
+        broadcast::{
+            self,
+            error::{RecvError, TryRecvError},
+        },
+        watch,
+    },
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
-/// Events folded in one transaction.
-pub(crate) const PAGE_EVENTS: i64 = 1000;
+pub use crate::fold::FoldError;
+use crate::fold::{fold, read};
+
+/// Events read and folded in one transaction.
+const PAGE_EVENTS: i64 = 1000;
+/// Two folds of one projection begin no closer than this. A fold after a pause begins at once.
+const GATHER: Duration = Duration::from_millis(20);
+/// News that is kept for the next fold; beyond it the log is read.
+const NEWS_EVENTS_MAX: usize = 10_000;
 /// Without news from this process's committer, the log is looked at this often: another replica
 /// may have written, or stopped working on a projection.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// After a failure the database is given this long.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
-
-/// Why a projection does not move.
-#[derive(Debug, thiserror::Error)]
-pub enum FoldError {
-    #[error("the database did not answer")]
-    Database(#[from] sqlx::Error),
-    /// The event stays where it is and so does the projection, until a release can fold it.
-    #[error("the projection halted at the event after position {after}")]
-    Poison { after: Position, source: Box<dyn Error + Send + Sync> },
-}
 
 /// Makes a row for each projection this database has not seen.
 ///
@@ -61,9 +74,13 @@ pub async fn follow(
     mut feed: broadcast::Receiver<Arc<Batch>>,
     checkpoint_told: watch::Sender<Position>,
 ) {
+    let projection = projection.as_ref();
+    let mut news = News::default();
     let mut failing = false;
     loop {
-        match fold_page(&pool, projection.as_ref()).await {
+        let began = Instant::now();
+        let checkpoint = *checkpoint_told.borrow();
+        match fold_some(&pool, projection, checkpoint, &mut news).await {
             Ok(Page::Folded { position, full }) => {
                 failing = false;
                 checkpoint_told.send_replace(position);
@@ -71,9 +88,12 @@ pub async fn follow(
                     continue;
                 }
             }
-            Ok(Page::Elsewhere { position }) => drop(checkpoint_told.send_replace(position)),
+            Ok(Page::Elsewhere { position }) => {
+                failing = false;
+                checkpoint_told.send_replace(position);
+            }
             // Only another release can fold it, and that is worth a look now and then.
-            Ok(Page::Halted) => tokio::time::sleep(FAILURE_PAUSE).await,
+            Ok(Page::Halted) => sleep(FAILURE_PAUSE).await,
             Err(error) => {
                 if !failing {
                     tracing::error!(
@@ -83,33 +103,138 @@ pub async fn follow(
                     );
                 }
                 failing = true;
-                tokio::time::sleep(FAILURE_PAUSE).await;
+                sleep(FAILURE_PAUSE).await;
             }
         }
+        // News or no news: look at the log either way.
         match timeout(LOOK_INTERVAL, feed.recv()).await {
-            Ok(Err(broadcast::error::RecvError::Closed)) => return,
-            // News, missed news or no news: look at the log either way.
-            Ok(Ok(_) | Err(broadcast::error::RecvError::Lagged(_))) | Err(_) => feed = feed.resubscribe(),
+            Ok(Err(RecvError::Closed)) => return,
+            Ok(Ok(batch)) => news.add(&batch),
+            Ok(Err(RecvError::Lagged(_))) => news.clear(),
+            Err(_) => continue,
+        }
+        sleep_until(began + GATHER).await;
+        loop {
+            match feed.try_recv() {
+                Ok(batch) => news.add(&batch),
+                Err(TryRecvError::Lagged(_)) => news.clear(),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
         }
     }
 }
 
+/// What this process has committed since the last fold: a run of events without a gap.
+#[derive(Default)]
+struct News(Vec<Recorded>);
+
+impl News {
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    fn add(&mut self, batch: &Batch) {
+        // Another replica wrote in between, or the projection is far behind.
+        let apart = self.0.last().is_some_and(|last| last.position.next() != batch.from());
+        if apart || self.0.len() > NEWS_EVENTS_MAX {
+            self.clear();
+        }
+        self.0.extend_from_slice(&batch.events);
+    }
+
+    /// The events right after `position`; none when the run does not begin there or before.
+    fn after(&self, position: Position) -> Option<&[Recorded]> {
+        let first = self.0.first()?.position.0;
+        let known = usize::try_from(position.0 + 1 - first).ok()?;
+        self.0.get(known..).filter(|events| !events.is_empty())
+    }
+}
+
+/// Folds the news where it goes on from the checkpoint, and else a page of the log.
+async fn fold_some(
+    pool: &PgPool,
+    projection: &dyn Projection,
+    checkpoint: Position,
+    news: &mut News,
+) -> Result<Page, FoldError> {
+    if let Some(events) = news.after(checkpoint) {
+        // What it cannot fold is met again below, event by event.
+        if let Ok(Some(position)) = fold_news(pool, projection, checkpoint, events).await {
+            news.clear();
+            return Ok(Page::Folded { position, full: false });
+        }
+    }
+    let page = fold_page(pool, projection).await?;
+    if !matches!(page, Page::Folded { full: true, .. }) {
+        // What is in the log when a page of it comes to an end includes all news.
+        news.clear();
+    }
+    Ok(page)
+}
+
+/// Folds events that begin right after `checkpoint`, in one transaction; none when the projection
+/// does not stand there, is halted, or somebody else is at it.
+async fn fold_news(
+    pool: &PgPool,
+    projection: &dyn Projection,
+    checkpoint: Position,
+    events: &[Recorded],
+) -> Result<Option<Position>, sqlx::Error> {
+    let Some(last) = events.last() else { return Ok(None) };
+    let mut transaction = pool.begin().await?;
+    let moved = sqlx::query!(
+        "update projection set position = $4
+          where name = (select name from projection
+                         where name = $1 and version = $2 and position = $3 and halted is null
+                           for update skip locked)",
+        projection.name(),
+        projection.version(),
+        checkpoint.0,
+        last.position.0,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    if moved.rows_affected() == 0 {
+        transaction.rollback().await?;
+        return Ok(None);
+    }
+    projection.apply(&mut transaction, events).await?;
+    transaction.commit().await?;
+    Ok(Some(last.position))
+}
+
 enum Page {
-    /// The checkpoint now; `full` when there may be more.
+    /// The checkpoint now; `full` when there is more.
     Folded { position: Position, full: bool },
     /// It stopped at an event it cannot fold, and says so in its row.
     Halted,
-    /// Another replica works on it and has come this far, or its tables are of another version.
+    /// It has come this far, and there is nothing to do here: it stands at the head, another replica
+    /// works on it, or its tables are of another version.
     Elsewhere { position: Position },
 }
 
-/// Folds the next page, if there is one and nobody else is at it. A page with an event that cannot
-/// be folded is halved, so that the projection comes as far as the event before it.
+/// Folds the next page, if there is one and nobody else is at it. A page that the tables refuse is
+/// halved, so that the projection comes as far as the event before the one at fault.
 async fn fold_page(pool: &PgPool, projection: &dyn Projection) -> Result<Page, FoldError> {
+    let standing = sqlx::query!(
+        "select p.position, h.position as head from projection p cross join log_head h where p.name = $1",
+        projection.name()
+    )
+    .fetch_optional(pool)
+    .await?;
+    let Some(row) = standing else { return Ok(Page::Elsewhere { position: Position::ZERO }) };
+    if row.position == Some(row.head) {
+        return Ok(Page::Elsewhere { position: Position(row.head) });
+    }
     let mut limit = PAGE_EVENTS;
     loop {
         match try_page(pool, projection, limit).await? {
-            Attempt::Done(page) => return Ok(page),
+            Attempt::Folded { position } => {
+                return Ok(Page::Folded { position, full: position.0 < row.head });
+            }
+            Attempt::Elsewhere => {
+                return Ok(Page::Elsewhere { position: checkpoint(pool, projection.name()).await? });
+            }
             Attempt::Poisoned { events, .. } if events > 1 => limit = events / 2,
             Attempt::Poisoned { after, source, known, .. } => {
                 if !known {
@@ -122,7 +247,10 @@ async fn fold_page(pool: &PgPool, projection: &dyn Projection) -> Result<Page, F
 }
 
 enum Attempt {
-    Done(Page),
+    Folded {
+        position: Position,
+    },
+    Elsewhere,
     /// Among the next `events` is one that cannot be folded; `known` when the projection has halted already.
     Poisoned {
         events: i64,
@@ -142,28 +270,39 @@ async fn try_page(pool: &PgPool, projection: &dyn Projection, limit: i64) -> Res
     .await?;
     let Some(row) = row.filter(|row| row.version == projection.version()) else {
         transaction.rollback().await?;
-        return Ok(Attempt::Done(Page::Elsewhere { position: checkpoint(pool, projection.name()).await? }));
+        return Ok(Attempt::Elsewhere);
     };
     let before = Position(row.position.unwrap_or(0));
+    let known = row.halted.is_some();
     // The event after the checkpoint of a halted projection is the one to try.
-    let limit = if row.halted.is_some() { 1 } else { limit };
-    match fold_next(&mut transaction, projection, before, Some(Position(before.0 + limit))).await {
-        Ok((position, count)) => {
-            if count > 0 || row.halted.is_some() {
-                sqlx::query!(
-                    "update projection set position = $2, halted = null where name = $1",
-                    projection.name(),
-                    position.0
-                )
-                .execute(&mut *transaction)
-                .await?;
-            }
+    let events = match read(&mut transaction, before, if known { 1 } else { limit }).await {
+        Ok(events) => events,
+        Err(FoldError::Poison { after, source }) => {
+            transaction.rollback().await?;
+            return Ok(Attempt::Poisoned { events: 1, after, source, known });
+        }
+        Err(error) => return Err(error),
+    };
+    let Some(last) = events.last() else {
+        transaction.rollback().await?;
+        return Ok(Attempt::Folded { position: before });
+    };
+    match fold(&mut transaction, projection, &events).await {
+        Ok(()) => {
+            sqlx::query!(
+                "update projection set position = $2, halted = null where name = $1",
+                projection.name(),
+                last.position.0
+            )
+            .execute(&mut *transaction)
+            .await?;
             transaction.commit().await?;
-            Ok(Attempt::Done(Page::Folded { position, full: count == limit }))
+            Ok(Attempt::Folded { position: last.position })
         }
         Err(FoldError::Poison { after, source }) => {
             transaction.rollback().await?;
-            Ok(Attempt::Poisoned { events: limit, after, source, known: row.halted.is_some() })
+            let events = last.position.0 - before.0;
+            Ok(Attempt::Poisoned { events, after, source, known })
         }
         Err(error) => Err(error),
     }
@@ -178,34 +317,6 @@ pub async fn checkpoint(pool: &PgPool, name: &str) -> Result<Position, sqlx::Err
         .fetch_optional(pool)
         .await?;
     Ok(Position(position.flatten().unwrap_or(0)))
-}
-
-/// Folds one page after `before`, up to `to` at most, with whatever tables the connection sees.
-pub(crate) async fn fold_next(
-    connection: &mut PgConnection,
-    projection: &dyn Projection,
-    before: Position,
-    to: Option<Position>,
-) -> Result<(Position, i64), FoldError> {
-    let limit = to.map_or(PAGE_EVENTS, |to| (to.0 - before.0).clamp(0, PAGE_EVENTS));
-    let events = match events_after(connection, before, limit).await {
-        Ok(events) => events,
-        Err(ReadError::Database(error)) => return Err(FoldError::Database(error)),
-        Err(error) => return Err(FoldError::Poison { after: before, source: Box::new(error) }),
-    };
-    let Some(last) = events.last() else { return Ok((before, 0)) };
-    match projection.apply(connection, &events).await {
-        Ok(()) => Ok((last.position, i64::try_from(events.len()).unwrap_or(PAGE_EVENTS))),
-        Err(error) if error.as_database_error().is_some_and(refuses_rows) => {
-            Err(FoldError::Poison { after: before, source: Box::new(error) })
-        }
-        Err(error) => Err(FoldError::Database(error)),
-    }
-}
-
-/// Data exceptions and integrity violations (SQLSTATE classes 22 and 23) will not go away.
-fn refuses_rows(error: &dyn sqlx::error::DatabaseError) -> bool {
-    error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
 }
 
 async fn halt(

@@ -1,11 +1,15 @@
 //! `sessions`: who is logged in. Inline: every request by session reads it.
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use tally_events::{Event, Recorded, session::SessionMethod};
+use tally_events::{
+    CredentialId, Event, Recorded,
+    session::{SessionMethod, SessionStarted},
+};
 use tally_store::Projection;
 
-use crate::users::sealed;
+use crate::{by_id::ById, rows::Rows};
 
 pub struct Sessions;
 
@@ -23,26 +27,17 @@ impl Projection for Sessions {
         &["sessions"]
     }
 
+    fn keys(&self) -> &'static [&'static str] {
+        &["sessions_pkey"]
+    }
+
     async fn apply(&self, connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
-        let mut started = Started::default();
-        let (mut ended, mut ended_at) = (Vec::new(), Vec::new());
+        let mut sessions = ById::<Session>::new();
         for recorded in events {
+            let id = recorded.stream.uuid();
             match &recorded.event {
-                Event::SessionStarted(event) => {
-                    started.ids.push(recorded.stream.uuid());
-                    started.users.push(event.user_id.0);
-                    started.methods.push(method(event.method).to_owned());
-                    started.minted_by.push(event.minted_by.map(tally_events::CredentialId::uuid));
-                    started.started_at.push(recorded.recorded_at);
-                    started.expires_at.push(event.expires_at);
-                    started.addresses.push(event.address.as_ref().and_then(sealed));
-                    started.user_agents.push(event.user_agent.as_ref().and_then(sealed));
-                    started.positions.push(recorded.position.0);
-                }
-                Event::SessionEnded(_) => {
-                    ended.push(recorded.stream.uuid());
-                    ended_at.push(recorded.recorded_at);
-                }
+                Event::SessionStarted(event) => sessions.create(id).started = Some((event, recorded)),
+                Event::SessionEnded(_) => sessions.change(id).ended_at = Some(recorded.recorded_at),
                 Event::UserRegistered(_)
                 | Event::UserProfileChanged(_)
                 | Event::UserSuspended(_)
@@ -55,16 +50,37 @@ impl Projection for Sessions {
                 | Event::TokenRevoked(_) => {}
             }
         }
-        // A session ends after it started and ends once, so all starts may come before all ends.
-        if !started.ids.is_empty() {
-            started.insert(connection).await?;
+        let mut started = Rows::new(
+            "copy sessions (id, user_id, method, minted_by, started_at, expires_at, ended_at, address, user_agent,
+                            position) from stdin (format binary)",
+        );
+        let (mut ended, mut ended_at) = (Vec::new(), Vec::new());
+        for (id, session) in sessions.into_rows() {
+            if let Some((event, recorded)) = session.started {
+                started.push(&[
+                    &id,
+                    &event.user_id.0,
+                    &method(event.method),
+                    &event.minted_by.map(CredentialId::uuid),
+                    &recorded.recorded_at,
+                    &event.expires_at,
+                    &session.ended_at,
+                    &event.address,
+                    &event.user_agent,
+                    &recorded.position,
+                ]);
+            } else {
+                ended.push(id);
+                ended_at.push(session.ended_at);
+            }
         }
+        started.append(connection).await?;
         if !ended.is_empty() {
             sqlx::query!(
                 r#"update sessions s set ended_at = e.at
                      from unnest($1::uuid[], $2::timestamptz[]) as e(id, at) where s.id = e.id"#,
                 &ended,
-                &ended_at,
+                &ended_at as &[Option<DateTime<Utc>>],
             )
             .execute(connection)
             .await?;
@@ -73,44 +89,16 @@ impl Projection for Sessions {
     }
 }
 
+/// What a run of events says of one session.
+#[derive(Default)]
+struct Session<'a> {
+    started: Option<(&'a SessionStarted, &'a Recorded)>,
+    ended_at: Option<DateTime<Utc>>,
+}
+
 const fn method(method: SessionMethod) -> &'static str {
     match method {
         SessionMethod::EmailCode => "email_code",
         SessionMethod::CommandLine => "command_line",
-    }
-}
-
-#[derive(Default)]
-struct Started {
-    ids: Vec<uuid::Uuid>,
-    users: Vec<uuid::Uuid>,
-    methods: Vec<String>,
-    minted_by: Vec<Option<uuid::Uuid>>,
-    started_at: Vec<chrono::DateTime<chrono::Utc>>,
-    expires_at: Vec<chrono::DateTime<chrono::Utc>>,
-    addresses: Vec<Option<String>>,
-    user_agents: Vec<Option<String>>,
-    positions: Vec<i64>,
-}
-
-impl Started {
-    async fn insert(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        sqlx::query!(
-            r#"insert into sessions (id, user_id, method, minted_by, started_at, expires_at, address, user_agent, position)
-               select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::timestamptz[],
-                                    $6::timestamptz[], $7::text[], $8::text[], $9::bigint[])"#,
-            &self.ids,
-            &self.users,
-            &self.methods,
-            &self.minted_by as &[Option<uuid::Uuid>],
-            &self.started_at,
-            &self.expires_at,
-            &self.addresses as &[Option<String>],
-            &self.user_agents as &[Option<String>],
-            &self.positions,
-        )
-        .execute(connection)
-        .await?;
-        Ok(())
     }
 }

@@ -4,10 +4,14 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use tally_domain::{Action, Authorized, policy::Act};
-use tally_events::{Event, Recorded, TokenId};
+use tally_events::{Recorded, TokenId};
 use tally_store::{KeyRing, Projection};
 
-use crate::users::{QueryError, sealed};
+use crate::{
+    credentials::{Changed, tokens_of},
+    rows::Rows,
+    users::QueryError,
+};
 
 /// Tokens in one answer: the contract's list has no pages.
 const TOKENS_MAX: i64 = 1000;
@@ -28,51 +32,49 @@ impl Projection for TokenList {
         &["token_list"]
     }
 
+    fn keys(&self) -> &'static [&'static str] {
+        &["token_list_pkey"]
+    }
+
     async fn apply(&self, connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
-        for recorded in events {
-            let id = recorded.stream.uuid();
-            match &recorded.event {
-                Event::TokenMinted(event) => {
-                    sqlx::query!(
-                        r#"insert into token_list (id, user_id, name, prefix, minted_by, created_at, expires_at, position)
-                           values ($1, $2, $3, $4, $5, $6, $7, $8)"#,
-                        id,
-                        event.user_id.0,
-                        sealed(&event.name),
-                        event.prefix,
-                        event.minted_by.uuid(),
-                        recorded.recorded_at,
-                        event.expires_at,
-                        recorded.position.0,
-                    )
-                    .execute(&mut *connection)
-                    .await?;
-                }
-                Event::TokenRenewed(event) => {
-                    sqlx::query!("update token_list set expires_at = $2 where id = $1", id, event.expires_at)
-                        .execute(&mut *connection)
-                        .await?;
-                }
-                Event::TokenRevoked(_) => {
-                    sqlx::query!(
-                        "update token_list set revoked_at = $2 where id = $1",
-                        id,
-                        recorded.recorded_at
-                    )
-                    .execute(&mut *connection)
-                    .await?;
-                }
-                Event::UserRegistered(_)
-                | Event::UserProfileChanged(_)
-                | Event::UserSuspended(_)
-                | Event::UserReinstated(_)
-                | Event::LoginCodeIssued(_)
-                | Event::LoginCodeRefused(_)
-                | Event::LoginCodeVerified(_)
-                | Event::SessionStarted(_)
-                | Event::SessionEnded(_) => {}
-            }
+        let mut minted = Rows::new(
+            "copy token_list (id, user_id, name, prefix, minted_by, created_at, expires_at, revoked_at, position)
+             from stdin (format binary)",
+        );
+        let mut changed = Changed::default();
+        for (id, token) in tokens_of(events).into_rows() {
+            let Some((event, recorded)) = token.minted else {
+                changed.push(id, &token);
+                continue;
+            };
+            minted.push(&[
+                &id,
+                &event.user_id.0,
+                &event.name,
+                &event.prefix.as_str(),
+                &event.minted_by.uuid(),
+                &recorded.recorded_at,
+                &token.expires_at,
+                &token.revoked_at,
+                &recorded.position,
+            ]);
         }
+        minted.append(connection).await?;
+        if changed.ids.is_empty() {
+            return Ok(());
+        }
+        sqlx::query!(
+            r#"update token_list t
+                  set expires_at = coalesce(e.expires_at, t.expires_at),
+                      revoked_at = coalesce(e.revoked_at, t.revoked_at)
+                 from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) as e(id, expires_at, revoked_at)
+                where t.id = e.id"#,
+            &changed.ids,
+            &changed.expires_at as &[Option<DateTime<Utc>>],
+            &changed.revoked_at as &[Option<DateTime<Utc>>],
+        )
+        .execute(connection)
+        .await?;
         Ok(())
     }
 }

@@ -1,10 +1,17 @@
 //! `users`: accounts. Inline, because authentication asks whether an account is suspended.
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use tally_domain::{Action, Authorized, policy::Act};
-use tally_events::{Event, Personal, Recorded, UserId};
+use tally_events::{
+    Event, Personal, Position, Recorded, UserId,
+    user::{UserProfileChanged, UserRegistered},
+};
 use tally_store::{KeyRing, KeyRingError, Projection};
+use uuid::Uuid;
+
+use crate::{by_id::ById, rows::Rows};
 
 pub struct Users;
 
@@ -22,60 +29,23 @@ impl Projection for Users {
         &["users"]
     }
 
+    fn keys(&self) -> &'static [&'static str] {
+        &["users_pkey"]
+    }
+
     async fn apply(&self, connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
-        // Accounts change rarely, and one account may change twice in a batch: event by event, in order.
+        let mut accounts = ById::<Account>::new();
         for recorded in events {
+            let id = recorded.stream.uuid();
             match &recorded.event {
                 Event::UserRegistered(event) => {
-                    sqlx::query!(
-                        r#"insert into users (id, email, name, created_at, updated_at) values ($1, $2, $3, $4, $4)"#,
-                        recorded.stream.uuid(),
-                        sealed(&event.email),
-                        sealed(&event.name),
-                        recorded.recorded_at,
-                    )
-                    .execute(&mut *connection)
-                    .await?;
+                    accounts.create(id).registered = Some((event, recorded.recorded_at));
                 }
                 Event::UserProfileChanged(event) => {
-                    sqlx::query!(
-                        r#"update users
-                              set name = coalesce($2, name),
-                                  avatar_url = coalesce($3, avatar_url),
-                                  language = coalesce($4, language),
-                                  timezone = coalesce($5, timezone),
-                                  profile_description = coalesce($6, profile_description),
-                                  updated_at = $7
-                            where id = $1"#,
-                        recorded.stream.uuid(),
-                        event.name.as_ref().and_then(sealed),
-                        event.avatar_url.as_ref().and_then(sealed),
-                        event.language.as_ref().and_then(sealed),
-                        event.timezone.as_ref().and_then(sealed),
-                        event.profile_description.as_ref().and_then(sealed),
-                        recorded.recorded_at,
-                    )
-                    .execute(&mut *connection)
-                    .await?;
+                    accounts.change(id).change_profile(event, recorded.recorded_at);
                 }
-                Event::UserSuspended(_) => {
-                    sqlx::query!(
-                        "update users set suspended = true, credentials_after = $2 where id = $1",
-                        recorded.stream.uuid(),
-                        recorded.position.0,
-                    )
-                    .execute(&mut *connection)
-                    .await?;
-                }
-                Event::UserReinstated(_) => {
-                    sqlx::query!(
-                        "update users set suspended = false, credentials_after = $2 where id = $1",
-                        recorded.stream.uuid(),
-                        recorded.position.0,
-                    )
-                    .execute(&mut *connection)
-                    .await?;
-                }
+                Event::UserSuspended(_) => accounts.change(id).closed = Some((true, recorded.position)),
+                Event::UserReinstated(_) => accounts.change(id).closed = Some((false, recorded.position)),
                 Event::LoginCodeIssued(_)
                 | Event::LoginCodeRefused(_)
                 | Event::LoginCodeVerified(_)
@@ -86,12 +56,125 @@ impl Projection for Users {
                 | Event::TokenRevoked(_) => {}
             }
         }
+        let mut registered = Rows::new(
+            "copy users (id, email, name, avatar_url, language, timezone, profile_description, suspended,
+                         credentials_after, created_at, updated_at) from stdin (format binary)",
+        );
+        let mut changed = Changed::default();
+        for (id, account) in accounts.into_rows() {
+            let Some((event, at)) = account.registered else {
+                changed.push(id, &account);
+                continue;
+            };
+            let (suspended, credentials_after) = account.closed.unwrap_or((false, Position::ZERO));
+            registered.push(&[
+                &id,
+                &event.email,
+                &account.name.unwrap_or(&event.name),
+                &account.avatar_url,
+                &account.language,
+                &account.timezone,
+                &account.profile_description,
+                &suspended,
+                &credentials_after,
+                &at,
+                &account.updated_at.unwrap_or(at),
+            ]);
+        }
+        registered.append(connection).await?;
+        changed.update(connection).await
+    }
+}
+
+/// What a run of events says of one account.
+#[derive(Default)]
+struct Account<'a> {
+    registered: Option<(&'a UserRegistered, DateTime<Utc>)>,
+    name: Option<&'a Personal>,
+    avatar_url: Option<&'a Personal>,
+    language: Option<&'a Personal>,
+    timezone: Option<&'a Personal>,
+    profile_description: Option<&'a Personal>,
+    updated_at: Option<DateTime<Utc>>,
+    /// Whether it is suspended, and since which position.
+    closed: Option<(bool, Position)>,
+}
+
+impl<'a> Account<'a> {
+    fn change_profile(&mut self, event: &'a UserProfileChanged, at: DateTime<Utc>) {
+        self.name = event.name.as_ref().or(self.name);
+        self.avatar_url = event.avatar_url.as_ref().or(self.avatar_url);
+        self.language = event.language.as_ref().or(self.language);
+        self.timezone = event.timezone.as_ref().or(self.timezone);
+        self.profile_description = event.profile_description.as_ref().or(self.profile_description);
+        self.updated_at = Some(at);
+    }
+}
+
+/// Changes to accounts that were registered before; what an absent value says nothing of stays.
+#[derive(Default)]
+struct Changed {
+    ids: Vec<Uuid>,
+    names: Vec<Option<String>>,
+    avatar_urls: Vec<Option<String>>,
+    languages: Vec<Option<String>>,
+    timezones: Vec<Option<String>>,
+    profile_descriptions: Vec<Option<String>>,
+    updated_at: Vec<Option<DateTime<Utc>>>,
+    suspended: Vec<Option<bool>>,
+    credentials_after: Vec<Option<i64>>,
+}
+
+impl Changed {
+    fn push(&mut self, id: Uuid, account: &Account) {
+        self.ids.push(id);
+        self.names.push(account.name.and_then(sealed));
+        self.avatar_urls.push(account.avatar_url.and_then(sealed));
+        self.languages.push(account.language.and_then(sealed));
+        self.timezones.push(account.timezone.and_then(sealed));
+        self.profile_descriptions.push(account.profile_description.and_then(sealed));
+        self.updated_at.push(account.updated_at);
+        self.suspended.push(account.closed.map(|(suspended, _)| suspended));
+        self.credentials_after.push(account.closed.map(|(_, position)| position.0));
+    }
+
+    async fn update(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if self.ids.is_empty() {
+            return Ok(());
+        }
+        sqlx::query!(
+            r#"update users u
+                  set name = coalesce(e.name, u.name),
+                      avatar_url = coalesce(e.avatar_url, u.avatar_url),
+                      language = coalesce(e.language, u.language),
+                      timezone = coalesce(e.timezone, u.timezone),
+                      profile_description = coalesce(e.profile_description, u.profile_description),
+                      updated_at = coalesce(e.updated_at, u.updated_at),
+                      suspended = coalesce(e.suspended, u.suspended),
+                      credentials_after = coalesce(e.credentials_after, u.credentials_after)
+                 from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+                             $7::timestamptz[], $8::boolean[], $9::bigint[])
+                   as e(id, name, avatar_url, language, timezone, profile_description, updated_at, suspended,
+                        credentials_after)
+                where u.id = e.id"#,
+            &self.ids,
+            &self.names as &[Option<String>],
+            &self.avatar_urls as &[Option<String>],
+            &self.languages as &[Option<String>],
+            &self.timezones as &[Option<String>],
+            &self.profile_descriptions as &[Option<String>],
+            &self.updated_at as &[Option<DateTime<Utc>>],
+            &self.suspended as &[Option<bool>],
+            &self.credentials_after as &[Option<i64>],
+        )
+        .execute(connection)
+        .await?;
         Ok(())
     }
 }
 
-/// The text a projection keeps of a personal field: sealed, with its place.
-pub(crate) fn sealed(personal: &Personal) -> Option<String> {
+/// The text that stands for a personal field: sealed, with its place.
+fn sealed(personal: &Personal) -> Option<String> {
     personal.sealed().map(ToString::to_string)
 }
 
@@ -113,8 +196,8 @@ pub struct Profile {
     pub language: Option<String>,
     pub timezone: Option<String>,
     pub profile_description: String,
-    pub created_at: chrono::DateTime<chrono::Utc>,
-    pub updated_at: chrono::DateTime<chrono::Utc>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
 }
 
 /// Why a query had no answer.

@@ -9,8 +9,10 @@ use tally_events::Position;
 use tally_store::{Projection, head};
 
 use crate::{
+    fold::{FoldError, fold},
     is_inline,
-    runner::{FoldError, fold_next},
+    pages::{Pages, read_ahead},
+    shadow::{self, execute},
 };
 
 /// What a verification found.
@@ -46,20 +48,14 @@ pub async fn verify(
 ) -> Result<Verified, FoldError> {
     let options = options.clone().options([("search_path", "pg_temp,public"), ("statement_timeout", "120s")]);
     let mut connection = PgConnection::connect_with(&options).await?;
-    for table in projection.tables() {
-        execute(
-            &mut connection,
-            &format!("create temporary table {table} (like public.{table} including all)"),
-        )
-        .await?;
-    }
+    shadow::create(&mut connection, projection, "pg_temp").await?;
     // Most of the log in short transactions, so that no long snapshot holds back clean-up …
     let mut position = Position::ZERO;
     let stop = checkpoint(&mut connection, projection).await?;
+    let mut pages = read_ahead(&options, &[position]).swap_remove(0);
     while position < stop {
         progress(position, stop);
-        let (reached, _) = fold_next(&mut connection, projection, position, Some(stop)).await?;
-        position = reached;
+        position = fold_to(&mut connection, projection, &mut pages, position, stop).await?;
     }
     // … and what came meanwhile in the snapshot of the comparison.
     let mut transaction = connection.begin().await?;
@@ -71,8 +67,9 @@ pub async fn verify(
     }
     let end = checkpoint(&mut transaction, projection).await?;
     while position < end {
-        position = fold_next(&mut transaction, projection, position, Some(end)).await?.0;
+        position = fold_to(&mut transaction, projection, &mut pages, position, end).await?;
     }
+    drop(pages);
     let mut verified = Verified {
         projection: projection.name(),
         position,
@@ -92,6 +89,21 @@ pub async fn verify(
     connection.close().await?;
     progress(position, position);
     Ok(verified)
+}
+
+/// Folds some of the events after `position`, up to `end` at most.
+async fn fold_to(
+    connection: &mut PgConnection,
+    projection: &dyn Projection,
+    pages: &mut Pages,
+    position: Position,
+    end: Position,
+) -> Result<Position, FoldError> {
+    let events = pages.after(connection, position).await?;
+    let count = events.partition_point(|event| event.position <= end);
+    let Some(last) = events[..count].last() else { return Ok(end) };
+    fold(connection, projection, &events[..count]).await?;
+    Ok(last.position)
 }
 
 /// How far the live tables have come: the head for an inline projection.
@@ -125,9 +137,4 @@ async fn difference(
         "select count(*) from (select {table}::text from {left} {table} except all select {table}::text from {right} {table}) as d"
     );
     sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(connection).await
-}
-
-async fn execute(connection: &mut PgConnection, statement: &str) -> Result<(), sqlx::Error> {
-    sqlx::query(AssertSqlSafe(statement)).execute(connection).await?;
-    Ok(())
 }

@@ -25,6 +25,7 @@ use crate::{
     clock::Clock,
     connect::with_session_settings,
     idempotency::{Earlier, Idempotency},
+    memory::Memory,
     projection::Projection,
     write::{self, Attempt, WriteError},
 };
@@ -148,6 +149,13 @@ impl From<Refused> for CommitError {
     }
 }
 
+/// What is written in the transaction of the events.
+pub(crate) struct Inline {
+    pub projections: Arc<[Arc<dyn Projection>]>,
+    /// The version of all of them together.
+    pub version: i32,
+}
+
 pub(crate) struct Pending {
     pub commit: Commit,
     reply: oneshot::Sender<Result<Committed, CommitError>>,
@@ -164,9 +172,9 @@ impl Committer {
     /// Starts the task. It ends when the last sender is gone and the queue is empty.
     pub(crate) fn start(
         options: &PgConnectOptions,
-        inline: Arc<[Arc<dyn Projection>]>,
-        inline_version: i32,
+        inline: Inline,
         clock: Clock,
+        memory: Arc<Memory>,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, pending) = mpsc::channel(QUEUE_COMMITS_MAX);
         let (feed, _) = broadcast::channel(FEED_BATCHES);
@@ -174,9 +182,10 @@ impl Committer {
             options: with_session_settings(options.clone()),
             connection: None,
             inline,
-            inline_version,
             clock,
+            memory,
             feed: feed.clone(),
+            outdated: false,
         };
         (Self { queue, feed }, tokio::spawn(worker.run(pending)))
     }
@@ -195,20 +204,40 @@ impl Committer {
     }
 }
 
+/// What trying a batch has shown.
+enum Settled {
+    Told,
+    /// The database took nothing for as long as anybody may be kept waiting.
+    Away,
+}
+
+/// Tells those who came meanwhile the same at once. They have waited beside the batch that failed, and
+/// would wait as long again for theirs, and those behind them for longer.
+fn turn_away(pending: &mut mpsc::Receiver<Pending>) {
+    for _ in 0..pending.len() {
+        let Ok(waiting) = pending.try_recv() else { return };
+        refuse(vec![waiting], &CommitError::Unavailable);
+    }
+}
+
 struct Worker {
     options: PgConnectOptions,
     connection: Option<PgConnection>,
-    inline: Arc<[Arc<dyn Projection>]>,
-    inline_version: i32,
+    inline: Inline,
     clock: Clock,
+    memory: Arc<Memory>,
     feed: broadcast::Sender<Arc<Batch>>,
+    /// A newer release writes the database, and that was told.
+    outdated: bool,
 }
 
 impl Worker {
     async fn run(mut self, mut pending: mpsc::Receiver<Pending>) {
         let mut gathered = Vec::with_capacity(BATCH_COMMITS_MAX);
         while pending.recv_many(&mut gathered, BATCH_COMMITS_MAX).await > 0 {
-            self.settle(std::mem::take(&mut gathered)).await;
+            if let Settled::Away = self.settle(std::mem::take(&mut gathered)).await {
+                turn_away(&mut pending);
+            }
         }
         if let Some(connection) = self.connection.take() {
             // The log is durable already; a connection that does not say goodbye changes nothing.
@@ -218,11 +247,26 @@ impl Worker {
 
     /// Gives every commit its answer. Rows the database refuses are searched for by halving, so
     /// that one poisoned commit does not fail its neighbours.
-    async fn settle(&mut self, batch: Vec<Pending>) {
+    async fn settle(&mut self, batch: Vec<Pending>) -> Settled {
+        let mut settled = Settled::Told;
         let mut halves = VecDeque::from([batch]);
         while let Some(batch) = halves.pop_front() {
             match self.commit_batch(&batch).await {
-                Ok(verdicts) => answer(batch, verdicts),
+                Ok(verdicts) => {
+                    if std::mem::take(&mut self.outdated) {
+                        tracing::info!("the newer release is gone: this server writes again");
+                    }
+                    answer(batch, verdicts);
+                }
+                Err(WriteError::Outdated) => {
+                    if !std::mem::replace(&mut self.outdated, true) {
+                        tracing::error!(
+                            "a newer release writes this database: this server goes on reading and refuses every \
+                             command; replace it by the newer release"
+                        );
+                    }
+                    refuse(batch, &CommitError::Outdated);
+                }
                 Err(WriteError::Poison(error)) if batch.len() > 1 => {
                     tracing::warn!(
                         commits = batch.len(),
@@ -240,12 +284,14 @@ impl Worker {
                         error = &error as &dyn Error,
                         "a batch was not committed"
                     );
-                    let error = CommitError::from(error);
-                    let all = batch.iter().map(|_| Err(error.clone())).collect();
-                    answer(batch, all);
+                    if !matches!(error, WriteError::Poison(_)) {
+                        settled = Settled::Away;
+                    }
+                    refuse(batch, &CommitError::from(error));
                 }
             }
         }
+        settled
     }
 
     /// One batch, tried again while the database is away and nothing can have been written.
@@ -276,8 +322,7 @@ impl Worker {
         let deadline = Instant::now() + TRANSACTION_TIMEOUT;
         let commits: Vec<&Commit> = batch.iter().map(|pending| &pending.commit).collect();
 
-        let written =
-            timeout_at(deadline, write::write(&mut connection, &commits, &self.inline, self.inline_version));
+        let written = timeout_at(deadline, write::write(&mut connection, &commits, &self.inline));
         // A connection that failed or timed out is dropped, and with it its transaction.
         let attempt = match written.await {
             Ok(Ok(attempt)) => attempt,
@@ -333,6 +378,7 @@ impl Worker {
                     "the log's time is ahead of the clock: the database's clock has jumped"
                 );
             }
+            self.memory.apply(&batch.events);
             // Nobody listening is no failure: who comes later reads the log.
             drop(self.feed.send(batch.clone()));
         }
@@ -346,6 +392,11 @@ fn answer(batch: Vec<Pending>, verdicts: Verdicts) {
         // A caller that went away no longer wants to know.
         drop(pending.reply.send(verdict));
     }
+}
+
+fn refuse(batch: Vec<Pending>, error: &CommitError) {
+    let all = batch.iter().map(|_| Err(error.clone())).collect();
+    answer(batch, all);
 }
 
 impl From<WriteError> for CommitError {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{
-    PgConnection, PgPool,
+    Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -20,6 +20,8 @@ const STATEMENT_TIMEOUT: &str = "5s";
 const LOCK_TIMEOUT: &str = "3s";
 /// A transaction whose client stopped talking gives its locks back after this.
 const IDLE_TRANSACTION_TIMEOUT: &str = "5s";
+/// How long a connection may have been idle and still be taken for alive.
+const IDLE_UNTESTED: Duration = Duration::from_secs(1);
 /// How long a request waits for a connection before it is told to come back.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -33,6 +35,13 @@ pub fn with_session_settings(options: PgConnectOptions) -> PgConnectOptions {
         ("lock_timeout", LOCK_TIMEOUT),
         ("idle_in_transaction_session_timeout", IDLE_TRANSACTION_TIMEOUT),
         ("timezone", "UTC"),
+        // Every statement of a request walks an index. Without this a plan that was made, and kept,
+        // while a table was small or its statistics were old would read the whole table each time.
+        ("enable_seqscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+        // None of them is long enough to be worth compiling.
+        ("jit", "off"),
     ])
 }
 
@@ -47,7 +56,16 @@ pub fn connect(options: PgConnectOptions, limits: ConnectionLimits) -> PgPool {
         .max_connections(limits.max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .after_connect(|connection, _| Box::pin(refuse_standby(connection)))
+        .test_before_acquire(false)
+        .before_acquire(|connection, used| Box::pin(is_alive(connection, used.idle_for)))
         .connect_lazy_with(with_session_settings(options))
+}
+
+/// A connection that was in use a moment ago is not asked whether it still lives: that would be a
+/// round trip before every statement. The first request after a crash of the database may meet a
+/// dead one, and is told to come back.
+async fn is_alive(connection: &mut PgConnection, idle: Duration) -> Result<bool, sqlx::Error> {
+    Ok(idle < IDLE_UNTESTED || connection.ping().await.is_ok())
 }
 
 async fn refuse_standby(connection: &mut PgConnection) -> Result<(), sqlx::Error> {

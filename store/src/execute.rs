@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tally_domain::{
-    Authorized, Command, Context, Decision,
+    Authorized, Command, Context, Decision, Principal,
     claim::{self, Namespace},
 };
 use tally_events::{CommandId, Envelope, Position, RequestId, StreamId, Subject, Version, seal::Key};
@@ -17,10 +17,11 @@ use uuid::Uuid;
 
 use crate::{
     clock::Clock,
-    committer::{Batch, Claim, Commit, CommitError, Committed, Committer, Draft, NewKey},
+    committer::{Batch, Claim, Commit, CommitError, Committed, Committer, Draft, Inline, NewKey},
     idempotency::{self, Idempotency},
     keyring::{KeyRing, KeyRingError, seal_fields},
-    load::{Loaded, load, write_snapshots},
+    load::{Loaded, Streams, load, world, write_snapshots},
+    memory::Memory,
     projection::Projection,
     read::ReadError,
 };
@@ -48,6 +49,7 @@ pub struct Store {
     keys: KeyRing,
     clock: Clock,
     committer: Committer,
+    memory: Arc<Memory>,
     /// Commands that lost a race for a stream queue here, so that the next round is theirs.
     stripes: Vec<Mutex<()>>,
 }
@@ -105,9 +107,11 @@ impl Store {
     #[must_use]
     pub fn start(options: StoreOptions) -> (Self, JoinHandle<()>) {
         let StoreOptions { database, pool, keys, clock, inline, inline_version } = options;
-        let (committer, task) = Committer::start(&database, inline.into(), inline_version, clock.clone());
+        let memory = Arc::new(Memory::new());
+        let inline = Inline { projections: inline.into(), version: inline_version };
+        let (committer, task) = Committer::start(&database, inline, clock.clone(), memory.clone());
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
-        (Self { pool, keys, clock, committer, stripes }, task)
+        (Self { pool, keys, clock, committer, memory, stripes }, task)
     }
 
     #[must_use]
@@ -158,6 +162,29 @@ impl Store {
         command: &Authorized<C>,
         request: RequestContext,
     ) -> Result<Executed<C::Outcome>, ExecuteError<C::Refusal>> {
+        // Whoever has not proven who they are must not learn from the time it takes what is remembered.
+        if !matches!(command.principal(), Principal::Anonymous)
+            && let Some(streams) = self.memory.recall(command.get())
+        {
+            let context = self.context(command);
+            if let Ok(decision) = command.get().decide(&world(&streams), &context)
+                && !decision.events.is_empty()
+            {
+                match self.append(command, streams, &HashMap::new(), decision, &context, request).await {
+                    // Somebody who was erased since may be repeating what was executed before.
+                    Err(ExecuteError::Commit(CommitError::Moved) | ExecuteError::Erased) => {}
+                    outcome => return outcome,
+                }
+            }
+        }
+        self.execute_loaded(command, request).await
+    }
+
+    async fn execute_loaded<C: Command>(
+        &self,
+        command: &Authorized<C>,
+        request: RequestContext,
+    ) -> Result<Executed<C::Outcome>, ExecuteError<C::Refusal>> {
         if let Some(wanted) = &request.idempotency
             && let Some(earlier) =
                 idempotency::find(&self.pool, &wanted.key).await.map_err(ReadError::from)?
@@ -179,21 +206,39 @@ impl Store {
         Err(ExecuteError::Contended)
     }
 
+    fn context<C: Command>(&self, command: &Authorized<C>) -> Context {
+        Context { now: self.clock.now(), principal: *command.principal() }
+    }
+
     async fn decide_once<C: Command>(
         &self,
         command: &Authorized<C>,
         streams: &[StreamId],
         request: RequestContext,
     ) -> Result<Executed<C::Outcome>, ExecuteError<C::Refusal>> {
-        let Loaded { world, head, registry_epoch, grown } = load(&self.pool, streams).await?;
-        let principal = *command.principal();
-        let context = Context { now: self.clock.now(), principal };
-        let Decision { events, outcome } =
-            command.get().decide(&world, &context).map_err(ExecuteError::Refused)?;
-        if events.is_empty() {
-            let at = context.now;
+        let Loaded { streams, head, registry_epoch, keys } = load(&self.pool, streams).await?;
+        self.memory.learn(&streams);
+        let context = self.context(command);
+        let decision = command.get().decide(&world(&streams), &context).map_err(ExecuteError::Refused)?;
+        if decision.events.is_empty() {
+            let (outcome, at) = (decision.outcome, context.now);
             return Ok(Executed { outcome, position: head, registry_epoch, at, appended: false });
         }
+        self.append(command, streams, &keys, decision, &context, request).await
+    }
+
+    /// Appends what was decided, if none of the streams it rests on has moved.
+    async fn append<C: Command>(
+        &self,
+        command: &Authorized<C>,
+        streams: Streams,
+        keys: &HashMap<Subject, Vec<u8>>,
+        decision: Decision<C::Outcome>,
+        context: &Context,
+        request: RequestContext,
+    ) -> Result<Executed<C::Outcome>, ExecuteError<C::Refusal>> {
+        let Decision { events, outcome } = decision;
+        let principal = command.principal();
         let envelope = Envelope {
             workspace: None,
             actor: principal.actor(),
@@ -202,14 +247,14 @@ impl Store {
             causation: CommandId::new(),
         };
         let commit = Commit {
-            expected: world.versions().collect(),
+            expected: streams.iter().map(|(stream, folded)| (*stream, folded.version)).collect(),
             events: Vec::with_capacity(events.len()),
             claims: Vec::new(),
             keys: Vec::new(),
             idempotency: request.idempotency,
             envelope,
         };
-        let commit = self.prepare(commit, events, context.now).await?;
+        let commit = self.prepare(commit, events, keys, context.now).await?;
         let committed = self.committer.commit(commit).await.map_err(|error| match error {
             CommitError::ClaimTaken(namespace) => ExecuteError::ClaimTaken(namespace),
             CommitError::Duplicate { fingerprint, receipt, position } => match &request.idempotency {
@@ -218,7 +263,9 @@ impl Store {
             },
             other => ExecuteError::Commit(other),
         })?;
+        let grown: Streams = streams.into_iter().filter(|(_, folded)| folded.has_grown()).collect();
         if !grown.is_empty() {
+            self.memory.snapshotted(&grown);
             write_snapshots(&self.pool, grown).await;
         }
         let Committed { position, registry_epoch, recorded_at } = committed;
@@ -230,6 +277,7 @@ impl Store {
         &self,
         mut commit: Commit,
         events: Vec<(StreamId, tally_events::Event)>,
+        loaded: &HashMap<Subject, Vec<u8>>,
         now: DateTime<Utc>,
     ) -> Result<Commit, ExecuteError<R>> {
         let mut versions: HashMap<StreamId, Version> = commit.expected.iter().copied().collect();
@@ -248,9 +296,10 @@ impl Store {
             if let Some(subject) = event.subject(stream)
                 && !event.personal_mut().is_empty()
             {
-                let key = match introduced.get(&subject) {
-                    Some(key) => key.clone(),
-                    None => self.keys.subject(subject).await?.ok_or(ExecuteError::Erased)?,
+                let key = match (introduced.get(&subject), loaded.get(&subject)) {
+                    (Some(key), _) => key.clone(),
+                    (None, Some(wrapped)) => self.keys.unwrap(subject, wrapped)?,
+                    (None, None) => self.keys.for_sealing(subject).await?.ok_or(ExecuteError::Erased)?,
                 };
                 seal_fields(&mut event, stream, *version, &key);
             }

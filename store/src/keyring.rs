@@ -1,6 +1,15 @@
-//! The keys: unlocked with the master key, kept in memory, never written in the clear.
+//! The keys: unlocked with the master key, never written in the clear.
+//!
+//! Root keys stay in memory. What is sealed is opened only with a key that was just read, so that
+//! deleting its row is all there is to an erasure, in every process at once. Sealing may use a key
+//! that was read a moment ago: what is sealed with one that is deleted meanwhile nobody can open,
+//! and no write brings a deleted key back.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use quick_cache::sync::Cache;
 use rand::{TryRng, rngs::SysRng};
@@ -10,10 +19,12 @@ use tally_events::{
     Personal, Sealed, Subject,
     seal::{KEY_BYTES, Key, SealError},
 };
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-/// Subject keys held in memory at once.
-const SUBJECT_KEYS_MAX: usize = 100_000;
+/// Keys kept for sealing at once, and how long each.
+const SEALING_KEYS_MAX: usize = 4096;
+const SEALING_KEY_LIFETIME: Duration = Duration::from_secs(1);
 
 const KEY_ENCRYPTION: &str = "key-encryption";
 const BLIND_INDEX: &str = "blind-index";
@@ -40,8 +51,8 @@ pub struct KeyRing {
     key_encryption: Key,
     blind_index: Key,
     login_code: Key,
-    /// Keys of people only: the key of a login attempt is used once.
-    subjects: Arc<Cache<Subject, Key>>,
+    /// Keys that were just read, and when.
+    sealing: Arc<Cache<Subject, (Key, Instant)>>,
 }
 
 impl KeyRing {
@@ -57,7 +68,7 @@ impl KeyRing {
             key_encryption: root_key(&pool, &wrapping, KEY_ENCRYPTION).await?,
             blind_index: root_key(&pool, &wrapping, BLIND_INDEX).await?,
             login_code: root_key(&pool, &wrapping, LOGIN_CODE).await?,
-            subjects: Arc::new(Cache::new(SUBJECT_KEYS_MAX)),
+            sealing: Arc::new(Cache::new(SEALING_KEYS_MAX)),
             pool,
         })
     }
@@ -87,31 +98,33 @@ impl KeyRing {
         (key, wrapped)
     }
 
-    /// The key of a subject; none once it was erased.
-    pub(crate) async fn subject(&self, subject: Subject) -> Result<Option<Key>, KeyRingError> {
-        Ok(self.subjects([subject]).await?.remove(&subject))
+    /// The key to seal with; none once the subject was erased, or a moment later.
+    pub(crate) async fn for_sealing(&self, subject: Subject) -> Result<Option<Key>, KeyRingError> {
+        let now = Instant::now();
+        if let Some((key, read_at)) = self.sealing.get(&subject) {
+            if now.duration_since(read_at) < SEALING_KEY_LIFETIME {
+                return Ok(Some(key));
+            }
+            self.sealing.remove(&subject);
+        }
+        let key = self.subjects([subject]).await?.remove(&subject);
+        if let Some(key) = &key {
+            self.sealing.insert(subject, (key.clone(), now));
+        }
+        Ok(key)
     }
 
     /// The keys of several subjects, erased ones left out, in one statement.
     async fn subjects(
         &self,
         subjects: impl IntoIterator<Item = Subject>,
-    ) -> Result<std::collections::HashMap<Subject, Key>, KeyRingError> {
-        let mut found = std::collections::HashMap::new();
-        let mut missing = Vec::new();
-        for subject in subjects {
-            match self.subjects.get(&subject) {
-                Some(key) => drop(found.insert(subject, key)),
-                None => missing.push(subject),
-            }
+    ) -> Result<HashMap<Subject, Key>, KeyRingError> {
+        let wanted: BTreeSet<Subject> = subjects.into_iter().collect();
+        if wanted.is_empty() {
+            return Ok(HashMap::new());
         }
-        missing.sort_unstable();
-        missing.dedup();
-        if missing.is_empty() {
-            return Ok(found);
-        }
-        let kinds: Vec<String> = missing.iter().map(|subject| subject.kind().to_owned()).collect();
-        let ids: Vec<uuid::Uuid> = missing.iter().map(|subject| subject.uuid()).collect();
+        let kinds: Vec<String> = wanted.iter().map(|subject| subject.kind().to_owned()).collect();
+        let ids: Vec<uuid::Uuid> = wanted.iter().map(|subject| subject.uuid()).collect();
         let rows = sqlx::query!(
             r#"select s.kind, s.id, s.wrapped
                  from unnest($1::text[], $2::uuid[]) as wanted(kind, id)
@@ -121,15 +134,17 @@ impl KeyRing {
         )
         .fetch_all(&self.pool)
         .await?;
+        let mut found = HashMap::with_capacity(rows.len());
         for row in rows {
             let subject: Subject = format!("{}:{}", row.kind, row.id).parse()?;
-            let key = self.key_encryption.unwrap(&subject.to_string(), &row.wrapped)?;
-            if matches!(subject, Subject::User(_)) {
-                self.subjects.insert(subject, key.clone());
-            }
-            found.insert(subject, key);
+            found.insert(subject, self.unwrap(subject, &row.wrapped)?);
         }
         Ok(found)
+    }
+
+    /// The key in a row of `keys.subject`.
+    pub(crate) fn unwrap(&self, subject: Subject, wrapped: &[u8]) -> Result<Key, KeyRingError> {
+        Ok(self.key_encryption.unwrap(&subject.to_string(), wrapped)?)
     }
 
     /// Opens sealed fields. A field whose subject was erased is none.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, hash_map::Entry};
 
 use sqlx::PgPool;
 use tally_domain::{World, world::State};
-use tally_events::{Position, StreamId, StreamKind, Version};
+use tally_events::{Position, Recorded, Stored, StreamId, StreamKind, Subject, Version};
 use uuid::Uuid;
 
 use crate::read::{EventRow, ReadError};
@@ -12,14 +12,51 @@ use crate::read::{EventRow, ReadError};
 /// After this many events since the last snapshot a stream gets a new one.
 const SNAPSHOT_EVERY: i64 = 64;
 
+/// A stream, folded.
+#[derive(Clone)]
+pub(crate) struct Folded {
+    pub version: Version,
+    /// The version its snapshot stands at; zero without one.
+    pub snapshot: Version,
+    pub state: State,
+}
+
+impl Folded {
+    pub(crate) const fn initial(stream: StreamId) -> Self {
+        Self { version: Version::ZERO, snapshot: Version::ZERO, state: State::initial(stream) }
+    }
+
+    pub(crate) fn evolve(&mut self, recorded: &Recorded) {
+        self.state.evolve(recorded);
+        self.version = recorded.version;
+    }
+
+    /// Whether it is time for a new snapshot.
+    pub(crate) const fn has_grown(&self) -> bool {
+        self.version.0 - self.snapshot.0 >= SNAPSHOT_EVERY
+    }
+}
+
+/// The streams a command reads.
+pub(crate) type Streams = Vec<(StreamId, Folded)>;
+
+/// The same, as a decision sees them.
+pub(crate) fn world(streams: &Streams) -> World {
+    let mut world = World::default();
+    for (stream, folded) in streams {
+        world.insert(*stream, folded.version, folded.state.clone());
+    }
+    world
+}
+
 /// What a command reads, as of one moment.
 pub(crate) struct Loaded {
-    pub world: World,
+    pub streams: Streams,
     /// The head of the log in the same snapshot.
     pub head: Position,
     pub registry_epoch: i64,
-    /// Streams that have grown enough for a new snapshot.
-    pub grown: Vec<(StreamId, Version, State)>,
+    /// The wrapped keys of the people whose streams were read, erased ones left out.
+    pub keys: HashMap<Subject, Vec<u8>>,
 }
 
 pub(crate) async fn load(pool: &PgPool, streams: &[StreamId]) -> Result<Loaded, ReadError> {
@@ -35,11 +72,16 @@ pub(crate) async fn load(pool: &PgPool, streams: &[StreamId]) -> Result<Loaded, 
                   e.position as "position?", e.stream_version as "stream_version?", e.name as "name?",
                   e.schema_version as "schema_version?", e.workspace_id, e.actor_kind as "actor_kind?",
                   e.actor_id, e.credential_id, e.request_id, e.causation as "causation?",
-                  e.recorded_at as "recorded_at?", e.payload::text as "payload?"
+                  e.recorded_at as "recorded_at?", e.payload::text as "payload?",
+                  k.wrapped as "wrapped?"
              from log_head h
             cross join unnest($1::uuid[]) as wanted(id)
              left join snapshot s on s.stream_id = wanted.id and s.schema_version = $2
-             left join event e on e.stream_id = wanted.id and e.stream_version > coalesce(s.version, 0)
+             left join lateral (
+                   select * from event
+                    where stream_id = wanted.id and stream_version > coalesce(s.version, 0)) e on true
+             left join keys.subject k on k.kind = 'user' and k.id = wanted.id
+            where h.one
             order by wanted.id, e.stream_version"#,
         &ids,
         State::SNAPSHOT_VERSION,
@@ -47,15 +89,21 @@ pub(crate) async fn load(pool: &PgPool, streams: &[StreamId]) -> Result<Loaded, 
     .fetch_all(pool)
     .await?;
 
-    let mut folds: HashMap<Uuid, Fold> = HashMap::new();
+    let mut folds: HashMap<Uuid, (StreamId, Folded)> = HashMap::new();
+    let mut keys = HashMap::new();
     let (mut head, mut registry_epoch) = (Position::ZERO, 0);
     for row in rows {
         (head, registry_epoch) = (Position(row.head), row.registry_epoch);
         let stream = kinds[&row.id].stream(row.id);
         let snapshot = row.snapshot_version.zip(row.snapshot_state);
-        let fold = match folds.entry(row.id) {
+        let (_, folded) = match folds.entry(row.id) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(Fold::start(stream, snapshot)?),
+            Entry::Vacant(entry) => {
+                if let (StreamId::User(user), Some(wrapped)) = (stream, row.wrapped) {
+                    keys.insert(Subject::User(user), wrapped);
+                }
+                entry.insert((stream, start(stream, snapshot)?))
+            }
         };
         // The left join yields all of these or none.
         let (Some(position), Some(stream_version), Some(name), Some(schema_version)) =
@@ -68,7 +116,7 @@ pub(crate) async fn load(pool: &PgPool, streams: &[StreamId]) -> Result<Loaded, 
         else {
             continue;
         };
-        fold.apply(EventRow {
+        let row = EventRow {
             position,
             stream_id: row.id,
             stream_version,
@@ -82,54 +130,24 @@ pub(crate) async fn load(pool: &PgPool, streams: &[StreamId]) -> Result<Loaded, 
             causation,
             recorded_at,
             payload,
-        })?;
-    }
-
-    let mut loaded = Loaded { world: World::default(), head, registry_epoch, grown: Vec::new() };
-    for fold in folds.into_values() {
-        if fold.version.0 - fold.snapshot.0 >= SNAPSHOT_EVERY {
-            loaded.grown.push((fold.stream, fold.version, fold.state.clone()));
-        }
-        loaded.world.insert(fold.stream, fold.version, fold.state);
-    }
-    Ok(loaded)
-}
-
-struct Fold {
-    stream: StreamId,
-    /// The version the snapshot stood at.
-    snapshot: Version,
-    version: Version,
-    state: State,
-}
-
-impl Fold {
-    /// An unreadable snapshot is an error: the statement left out the events it stands for.
-    fn start(stream: StreamId, snapshot: Option<(i64, String)>) -> Result<Self, ReadError> {
-        let (version, state) = match snapshot {
-            None => (Version::ZERO, State::initial(stream)),
-            Some((version, state)) => {
-                let state =
-                    serde_json::from_str(&state).map_err(|source| ReadError::Snapshot { stream, source })?;
-                (Version(version), state)
-            }
         };
-        Ok(Self { stream, snapshot: version, version, state })
+        let position = Position(position);
+        let recorded = Stored::from(row).decode().map_err(|source| ReadError::Decode { position, source })?;
+        folded.evolve(&recorded);
     }
+    Ok(Loaded { streams: folds.into_values().collect(), head, registry_epoch, keys })
+}
 
-    fn apply(&mut self, row: EventRow) -> Result<(), ReadError> {
-        let position = Position(row.position);
-        let stored = tally_events::Stored::from(row);
-        let recorded = stored.decode().map_err(|source| ReadError::Decode { position, source })?;
-        self.state.evolve(&recorded);
-        self.version = recorded.version;
-        Ok(())
-    }
+/// An unreadable snapshot is an error: the statement left out the events it stands for.
+fn start(stream: StreamId, snapshot: Option<(i64, String)>) -> Result<Folded, ReadError> {
+    let Some((version, state)) = snapshot else { return Ok(Folded::initial(stream)) };
+    let state = serde_json::from_str(&state).map_err(|source| ReadError::Snapshot { stream, source })?;
+    Ok(Folded { version: Version(version), snapshot: Version(version), state })
 }
 
 /// Writes snapshots. Losing one costs time, never truth, so a failure is only told.
-pub(crate) async fn write_snapshots(pool: &PgPool, grown: Vec<(StreamId, Version, State)>) {
-    for (stream, version, state) in grown {
+pub(crate) async fn write_snapshots(pool: &PgPool, streams: Streams) {
+    for (stream, Folded { version, state, .. }) in streams {
         let Ok(state) = serde_json::value::to_raw_value(&state) else { continue };
         let written = sqlx::query!(
             r#"insert into snapshot (stream_id, version, schema_version, state)

@@ -19,6 +19,12 @@ pub trait Projection: Send + Sync {
     /// The tables this projection alone writes.
     fn tables(&self) -> &'static [&'static str];
 
+    /// The constraints by which `apply` finds the rows it changes. Empty tables that are about to be
+    /// filled get these first, and every other index when they are full. None: rows are only added.
+    fn keys(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Folds a run of events, contiguous and in order, in a few set-wise statements.
     async fn apply(&self, connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error>;
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     acceptance::Facts,
-    committer::{Batch, Commit, CommitError, Committed, Verdicts},
+    committer::{Batch, Commit, CommitError, Committed, Inline, Verdicts},
     idempotency::Earlier,
     projection::Projection,
 };
@@ -68,11 +68,10 @@ struct Head {
 pub(crate) async fn write(
     connection: &mut PgConnection,
     commits: &[&Commit],
-    inline: &[Arc<dyn Projection>],
-    inline_version: i32,
+    inline: &Inline,
 ) -> Result<Attempt, WriteError> {
     sqlx::query("begin").execute(&mut *connection).await.map_err(WriteError::NotWritten)?;
-    let outcome = write_rows(connection, commits, inline, inline_version).await;
+    let outcome = write_rows(connection, commits, inline).await;
     if outcome.as_ref().is_err_and(WriteError::leaves_connection_usable) {
         sqlx::query("rollback").execute(connection).await.map_err(WriteError::NotWritten)?;
     }
@@ -82,11 +81,10 @@ pub(crate) async fn write(
 async fn write_rows(
     connection: &mut PgConnection,
     commits: &[&Commit],
-    inline: &[Arc<dyn Projection>],
-    inline_version: i32,
+    inline: &Inline,
 ) -> Result<Attempt, WriteError> {
     let offered: usize = commits.iter().map(|commit| commit.events.len()).sum();
-    let head = lock_head(connection, offered, inline_version).await?;
+    let head = lock_head(connection, offered, inline.version).await?;
     let mut facts = read_facts(connection, commits).await.map_err(WriteError::from_statement)?;
 
     let mut position = head.before;
@@ -104,7 +102,7 @@ async fn write_rows(
             Err(refused) => verdicts.push(Err(CommitError::from(refused))),
         }
     }
-    let batch = append(connection, &head, &accepted, position, offered, inline)
+    let batch = append(connection, &head, &accepted, position, offered, &inline.projections)
         .await
         .map_err(WriteError::from_statement)?;
     Ok(Attempt { verdicts, batch, transaction: head.transaction, timeline: head.timeline })

@@ -1,6 +1,6 @@
 //! A client that shows the wire: nothing is hidden, followed or retried.
 
-use std::path::PathBuf;
+use std::{sync::Arc, time::Duration};
 
 use reqwest::{
     Method, RequestBuilder,
@@ -8,13 +8,13 @@ use reqwest::{
 };
 use serde_json::{Value, json};
 
-use crate::eventually;
+use crate::{eventually, watch::Watch};
 
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
     base: String,
-    log: PathBuf,
+    log: Arc<Watch>,
 }
 
 /// What came back.
@@ -37,17 +37,21 @@ pub struct Login {
 }
 
 impl Client {
-    pub(crate) fn new(base: &str, log: PathBuf) -> Self {
+    pub(crate) fn new(base: &str, log: Arc<Watch>) -> Self {
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
+            // The server closes a connection that was idle for 10 s: none is used that is about to be.
+            .pool_idle_timeout(Duration::from_secs(3))
             .build()
             .expect("a plain client");
         Self { http, base: base.to_owned(), log }
     }
 
+    /// A request. What the server has logged until now is looked at first.
     #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.log.look();
         self.http.request(method, format!("{}{path}", self.base))
     }
 
@@ -71,7 +75,7 @@ impl Client {
     /// The code that was made for a request.
     pub async fn code_of(&self, request_id: &str) -> String {
         eventually("the code in the log", async || {
-            let log = std::fs::read_to_string(&self.log).ok()?;
+            let log = std::fs::read_to_string(self.log.path()).ok()?;
             let line = log.lines().find(|line| line.contains(request_id) && line.contains("login code"))?;
             let (_, rest) = line.split_once("login code ")?;
             rest.get(..6).map(str::to_owned)
@@ -81,7 +85,7 @@ impl Client {
 
     /// What the server has warned of, for whoever reads a failure.
     fn complaints(&self) -> String {
-        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let log = std::fs::read_to_string(self.log.path()).unwrap_or_default();
         let lines = log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\""));
         lines.collect::<Vec<_>>().join("\n")
     }

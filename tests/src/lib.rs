@@ -1,5 +1,5 @@
 //! What tests share: a scratch directory that cleans up after any end, real PostgreSQL clusters,
-//! and the real binary as a process with a client for it.
+//! the real binary as a process with a client for it, and a stranger on the wire between the two.
 
 #![allow(
     clippy::missing_panics_doc,
@@ -9,14 +9,19 @@
 
 pub mod client;
 pub mod log;
+pub mod marks;
 pub mod postgres;
+pub mod proxy;
 pub mod scratch;
 pub mod server;
+mod watch;
 
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, Client, Login};
+pub use marks::Marks;
 pub use postgres::TempPostgres;
+pub use proxy::{Meddling, Proxy};
 pub use scratch::Scratch;
 pub use server::Server;
 

@@ -18,6 +18,7 @@ pub struct TempPostgres {
     scratch: Scratch,
     process: Guarded,
     binaries: PathBuf,
+    settings: Vec<String>,
     databases: AtomicU32,
 }
 
@@ -27,9 +28,18 @@ impl TempPostgres {
     /// # Panics
     /// When PostgreSQL is not installed or does not start.
     pub async fn start() -> Self {
+        Self::start_in(Scratch::new(), &[]).await
+    }
+
+    /// The same in a directory that is there, on its volume if it has one, and with `settings` for
+    /// the server's command line, such as `max_connections=20`.
+    ///
+    /// # Panics
+    /// When PostgreSQL is not installed or does not start.
+    pub async fn start_in(scratch: Scratch, settings: &[&str]) -> Self {
         let binaries = binaries();
-        let scratch = Scratch::new();
-        let home = scratch.path().join("cluster");
+        let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let home = home(&scratch);
         std::fs::create_dir(&home).expect("our own directory");
         if is_root() {
             let given = Command::new("chown").arg("postgres").arg(&home).status().expect("chown");
@@ -42,8 +52,8 @@ impl TempPostgres {
             .status()
             .expect("initdb runs");
         assert!(made.success(), "initdb makes a cluster");
-        let process = start(&scratch, &binaries, &home);
-        let postgres = Self { scratch, process, binaries, databases: AtomicU32::new(0) };
+        let process = start(&scratch, &binaries, &settings);
+        let postgres = Self { scratch, process, binaries, settings, databases: AtomicU32::new(0) };
         postgres.answers().await;
         postgres
     }
@@ -80,10 +90,7 @@ impl TempPostgres {
         let postmaster = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).expect("a process id");
         // First the parent, so that no child comes to be that is not in its list.
         kill_process(postmaster, Signal::STOP).expect("the postmaster runs");
-        let path = format!("/proc/{0}/task/{0}/children", postmaster.as_raw_nonzero());
-        let children = std::fs::read_to_string(path).expect("Linux lists children");
-        let children = children.split_whitespace().filter_map(|id| id.parse().ok()).filter_map(Pid::from_raw);
-        let children: Vec<Pid> = children.collect();
+        let children = children(postmaster);
         for child in &children {
             // One that ended meanwhile waits for its parent, so its id is nobody else's.
             let _ = kill_process(*child, Signal::STOP);
@@ -91,21 +98,45 @@ impl TempPostgres {
         Frozen(children.into_iter().chain([postmaster]).collect())
     }
 
+    /// Kills the postmaster, and waits until all it had started have noticed and are gone.
+    ///
+    /// # Panics
+    /// When it does not run, or they do not go.
+    pub async fn crash(&mut self) {
+        let postmaster = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        let children = children(postmaster);
+        self.process.signal(Signal::KILL);
+        self.process.wait();
+        eventually("the backends to notice", async || {
+            let gone = |child: &Pid| !Path::new(&format!("/proc/{}", child.as_raw_nonzero())).exists();
+            children.iter().all(gone).then_some(())
+        })
+        .await;
+    }
+
+    /// The directory that goes with the cluster.
+    #[must_use]
+    pub const fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
     /// Starts the postmaster again after it ended.
     pub async fn restart(&mut self) {
-        self.process = start(&self.scratch, &self.binaries, &self.scratch.path().join("cluster"));
+        self.process = start(&self.scratch, &self.binaries, &self.settings);
         self.answers().await;
     }
 
     /// A URL for a database of this cluster, as `DATABASE_URL` takes it.
     #[must_use]
     pub fn url(&self, options: &PgConnectOptions) -> String {
-        let socket = self.scratch.path().join("cluster").display().to_string().replace('/', "%2F");
+        let socket = home(&self.scratch).display().to_string().replace('/', "%2F");
         format!("postgres://tally@{socket}/{}", options.get_database().unwrap_or("postgres"))
     }
 
-    fn options(&self, database: &str) -> PgConnectOptions {
-        let socket = self.scratch.path().join("cluster");
+    /// A database of this cluster by its name, such as `postgres`, which every cluster has.
+    #[must_use]
+    pub fn options(&self, database: &str) -> PgConnectOptions {
+        let socket = home(&self.scratch);
         PgConnectOptions::new_without_pgpass().socket(socket).username("tally").database(database)
     }
 
@@ -130,15 +161,30 @@ impl Drop for Frozen {
     }
 }
 
-fn start(scratch: &Scratch, binaries: &Path, home: &Path) -> Guarded {
+/// Where the cluster is, and the socket.
+fn home(scratch: &Scratch) -> PathBuf {
+    scratch.volume().map_or_else(|| scratch.path().join("cluster"), |volume| volume.join("cluster"))
+}
+
+/// The processes that a postmaster has started and that are still there.
+fn children(postmaster: Pid) -> Vec<Pid> {
+    let path = format!("/proc/{0}/task/{0}/children", postmaster.as_raw_nonzero());
+    let children = std::fs::read_to_string(path).expect("Linux lists children");
+    children.split_whitespace().filter_map(|id| id.parse().ok()).filter_map(Pid::from_raw).collect()
+}
+
+fn start(scratch: &Scratch, binaries: &Path, settings: &[String]) -> Guarded {
+    let home = home(scratch);
     let log = std::fs::OpenOptions::new().create(true).append(true).open(scratch.path().join("postgres.log"));
     let mut command = unprivileged(&binaries.join("postgres"));
     command
         .arg("-D")
         .arg(home.join("data"))
         .arg("-k")
-        .arg(home)
+        .arg(&home)
         .args(["-c", "listen_addresses=", "-c", "max_connections=200", "-c", "shared_buffers=64MB"])
+        // The last word on a setting counts.
+        .args(settings.iter().flat_map(|setting| ["-c", setting]))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log.expect("a log file"));

@@ -19,6 +19,7 @@ signal "$1" CONT
 signal "$1" TERM
 i=0; while alive "$1" && [ $i -lt 300 ]; do sleep 0.1; i=$((i + 1)); done
 signal "$1" KILL
+[ -d "$1/volume" ] && umount -l "$1/volume"
 i=0; while [ -e "$1" ] && [ $i -lt 100 ]; do rm -rf "$1" 2>/dev/null || sleep 0.1; i=$((i + 1)); done
 "#;
 
@@ -51,6 +52,39 @@ impl Scratch {
         &self.path
     }
 
+    /// A new directory with a volume of its own of so many bytes: a file system that can be full. A
+    /// loop device with ext4 where there is one, else memory.
+    ///
+    /// # Errors
+    /// What mounting said, where this user may not mount.
+    ///
+    /// # Panics
+    /// As [`Scratch::new`].
+    pub fn with_volume(bytes: u64) -> Result<Self, String> {
+        let scratch = Self::new();
+        let (image, volume) = (scratch.path.join("volume.img"), scratch.path.join("volume"));
+        fs::create_dir(&volume).expect("our own directory");
+        let on_loop = || {
+            fs::File::create(&image).and_then(|file| file.set_len(bytes)).expect("a sparse file");
+            run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0", "-O", "^has_journal"]).arg(&image))?;
+            run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&volume))
+        };
+        let in_memory = |error: String| {
+            let size = format!("size={bytes}");
+            let mount = run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(&volume));
+            mount.map_err(|other| format!("{error}; {other}"))
+        };
+        on_loop().or_else(in_memory)?;
+        fs::set_permissions(&volume, fs::Permissions::from_mode(0o711)).expect("our own directory");
+        Ok(scratch)
+    }
+
+    /// The volume, if it has one.
+    #[must_use]
+    pub fn volume(&self) -> Option<PathBuf> {
+        Some(self.path.join("volume")).filter(|volume| volume.exists())
+    }
+
     /// Starts a process that the guard will stop.
     ///
     /// # Errors
@@ -61,6 +95,16 @@ impl Scratch {
         fs::write(&mark, "")?;
         Ok(Guarded { child, mark })
     }
+}
+
+/// Runs a command to its end; what it said when it failed.
+fn run(command: &mut Command) -> Result<(), String> {
+    let program = command.get_program().display().to_string();
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{program}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
 impl Default for Scratch {

@@ -5,6 +5,7 @@ use std::{
     fs::{self, OpenOptions},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::Arc,
 };
 
 use serde_json::Value;
@@ -13,6 +14,7 @@ use crate::{
     client::Client,
     eventually,
     scratch::{Guarded, Scratch},
+    watch::Watch,
 };
 
 /// A `tally serve` in a scratch directory of its own.
@@ -23,6 +25,7 @@ pub struct Server {
     process: Guarded,
     url: String,
     starts: u32,
+    watch: Arc<Watch>,
 }
 
 impl Server {
@@ -32,8 +35,15 @@ impl Server {
     /// # Panics
     /// When it does not get ready.
     pub async fn start(binary: &str, settings: &[(&str, &str)]) -> Self {
-        let scratch = Scratch::new();
-        let data = scratch.path().join("data");
+        Self::start_in(Scratch::new(), binary, settings).await
+    }
+
+    /// The same in a directory that is there, its data on the directory's volume if it has one.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub async fn start_in(scratch: Scratch, binary: &str, settings: &[(&str, &str)]) -> Self {
+        let data = scratch.volume().map_or_else(|| scratch.path().join("data"), |volume| volume.join("data"));
         #[expect(clippy::disallowed_methods, reason = "the server finds its programs where the test does")]
         let search_path = std::env::var("PATH").unwrap_or_default();
         let mut all: BTreeMap<String, String> = [
@@ -48,8 +58,9 @@ impl Server {
         .into();
         all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let process = spawn(&scratch, Path::new(binary), &all);
-        let mut server =
-            Self { scratch, binary: binary.into(), settings: all, process, url: String::new(), starts: 1 };
+        let watch = Arc::new(Watch::new(log_path(&scratch)));
+        let (binary, url) = (binary.into(), String::new());
+        let mut server = Self { scratch, binary, settings: all, process, url, starts: 1, watch };
         server.url = server.listening().await;
         server
     }
@@ -73,7 +84,7 @@ impl Server {
 
     #[must_use]
     pub fn client(&self) -> Client {
-        Client::new(&self.url, self.log_path())
+        Client::new(&self.url, self.watch.clone())
     }
 
     /// Another command of the same binary with the same settings, such as `projections verify`.
@@ -110,17 +121,13 @@ impl Server {
     /// Everything it has logged.
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read_to_string(self.log_path()).unwrap_or_default()
-    }
-
-    fn log_path(&self) -> PathBuf {
-        self.scratch.path().join("serve.log")
+        fs::read_to_string(self.watch.path()).unwrap_or_default()
     }
 
     /// The address in the log line of the latest start.
     async fn listening(&mut self) -> String {
         let starts = self.starts as usize;
-        let log_path = self.log_path();
+        let log_path = self.watch.path().to_owned();
         let process = &mut self.process;
         let address = eventually("the server to listen", async || {
             let log = fs::read_to_string(&log_path).unwrap_or_default();
@@ -137,12 +144,20 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.watch.look();
+        }
+    }
+}
+
+fn log_path(scratch: &Scratch) -> PathBuf {
+    scratch.path().join("serve.log")
+}
+
 fn spawn(scratch: &Scratch, binary: &Path, settings: &BTreeMap<String, String>) -> Guarded {
-    let log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(scratch.path().join("serve.log"))
-        .expect("a log file");
+    let log = OpenOptions::new().create(true).append(true).open(log_path(scratch)).expect("a log file");
     let mut command = Command::new(binary);
     command.arg("serve").env_clear().envs(settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     scratch.spawn(&mut command).expect("the binary runs")

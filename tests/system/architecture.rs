@@ -15,6 +15,9 @@ const ROOMS: [&str; 7] = [
     "tally",
 ];
 
+/// Stands above all rooms: it may import any of them, and the world outside as it likes.
+const BENCH: &str = "tally-bench";
+
 /// Packages that belong to some rooms alone.
 const CONFINED: [(&str, &[&str]); 6] = [
     ("tokio", &["tally-store", "tally-projections", "tally-fanout", "tally-api", "tally"]),
@@ -58,5 +61,15 @@ fn the_world_outside_stays_in_its_rooms() {
             let allowed = rooms.contains(&room.as_str());
             assert!(allowed || !names.iter().any(|name| name == package), "{room} imports {package}");
         }
+    }
+}
+
+#[test]
+fn nothing_rests_on_the_bench() {
+    let metadata = MetadataCommand::new().no_deps().exec().expect("the workspace has metadata");
+    assert!(metadata.packages.iter().any(|package| package.name.as_str() == BENCH), "the bench is here");
+    for package in metadata.packages {
+        let imported = package.dependencies.iter().any(|dependency| dependency.name == BENCH);
+        assert!(!imported, "{} imports the bench", package.name);
     }
 }

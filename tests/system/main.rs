@@ -3,9 +3,10 @@
 #![allow(clippy::pedantic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod architecture;
+mod canary;
 mod contract;
+mod faults;
 mod hostile;
-mod load;
 mod oracle;
 mod poison;
 mod races;

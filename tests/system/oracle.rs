@@ -22,8 +22,10 @@ pub async fn disagreements(connection: &mut PgConnection) -> Vec<String> {
             ("only in the table", format!("public.{table}"), format!("oracle_{table}")),
             ("only by the oracle", format!("oracle_{table}"), format!("public.{table}")),
         ] {
-            let statement =
-                format!("select d::text from (select * from {left} except all select * from {right}) as d");
+            // As documents, in which the order of a document's fields says nothing.
+            let statement = format!(
+                "select d::text from (select to_jsonb(l) from {left} l except all select to_jsonb(r) from {right} r) as d"
+            );
             let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(statement))
                 .fetch_all(&mut *transaction)
                 .await

@@ -3,10 +3,7 @@
 use serde_json::Value;
 use tally_tests::{Server, eventually};
 
-use crate::{
-    load::connect,
-    support::{BINARY, address},
-};
+use crate::support::{BINARY, address, connection_to};
 
 #[tokio::test]
 async fn an_event_that_cannot_be_read_stops_the_lists_and_nobody_who_works() {
@@ -14,7 +11,7 @@ async fn an_event_that_cannot_be_read_stops_the_lists_and_nobody_who_works() {
     let client = server.client();
     let login = client.login(&address("before")).await;
     let (_, token) = client.mint(&login.token, "laptop").await;
-    let mut connection = connect(&server).await;
+    let mut connection = connection_to(&server).await;
     let poison: i64 = sqlx::query_scalar(
         "with head as (update log_head set position = position + 1 returning position, recorded_at)
          insert into event (position, stream_id, stream_version, name, schema_version, actor_kind, causation,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde_json::{Map, Value, json};
+use sqlx::Connection;
 use tokio::time::timeout;
 
 use crate::state::App;
@@ -49,9 +50,12 @@ pub async fn readyz(State(app): State<App>) -> (StatusCode, Json<Value>) {
 }
 
 async fn check(app: &App) -> Vec<Check> {
-    let Ok(mut connection) = app.pool().acquire().await else {
-        return vec![Check::required("db", "unreachable")];
-    };
+    let unreachable = || vec![Check::required("db", "unreachable")];
+    let Ok(mut connection) = app.pool().acquire().await else { return unreachable() };
+    // The pool takes a connection that was in use a moment ago for alive.
+    if connection.ping().await.is_err() {
+        return unreachable();
+    }
     let migrations = match tally_store::pending_migrations(&mut connection).await {
         Ok(0) => OK.to_owned(),
         Ok(pending) => format!("{pending} pending"),

@@ -13,21 +13,15 @@ use axum::{
     extract::DefaultBodyLimit,
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{from_fn, from_fn_with_state},
-    routing::{delete, get, post},
+    routing::{any, delete, get, post},
 };
-use tower::{Layer, ServiceBuilder};
+use tower::Layer;
 use tower_http::{
-    catch_panic::CatchPanicLayer,
     cors::{AllowOrigin, CorsLayer},
     normalize_path::{NormalizePath, NormalizePathLayer},
 };
 
-use crate::{
-    error::{self, ApiError},
-    guard, middleware,
-    request_json::BODY_BYTES_MAX,
-    state::App,
-};
+use crate::{error::ApiError, middleware, request_json::BODY_BYTES_MAX, state::App};
 
 /// Everything behind the door. Collections answer with and without a trailing slash.
 pub fn router(app: App) -> NormalizePath<Router> {
@@ -50,19 +44,17 @@ pub fn router(app: App) -> NormalizePath<Router> {
         .method_not_allowed_fallback(async || {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "method not allowed")
         });
-    // The first layer here is the outermost: a request passes them from top to bottom.
-    let layers = ServiceBuilder::new()
-        .layer(from_fn(middleware::strip_identity))
-        .layer(from_fn(middleware::name_request))
-        .layer(from_fn(middleware::forbid_storing))
-        .layer(cors(&app))
-        .layer(from_fn(middleware::log_request))
-        .layer(from_fn(error::render))
-        .layer(CatchPanicLayer::custom(middleware::panicked))
-        .layer(from_fn(middleware::end_in_time))
-        .layer(from_fn_with_state(app.clone(), guard::check_origin))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
-    NormalizePathLayer::trim_trailing_slash().layer(routes.layer(layers).with_state(app))
+    // Asked by proxies about requests that are not for us: no browser's preflight is answered here,
+    // because that would be a yes, and the origins of others are theirs to judge.
+    let by_proxies = Router::new()
+        .route("/auth/verify", any(auth::verify::verify_for_proxy))
+        .route("/auth/verify/{*original}", any(auth::verify::verify_for_proxy));
+    let routes = routes
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(app.clone(), middleware::admit))
+        .layer(cors(&app));
+    let all = routes.merge(by_proxies).layer(from_fn(middleware::pass)).with_state(app);
+    NormalizePathLayer::trim_trailing_slash().layer(all)
 }
 
 /// Browsers may call with credentials from the allowed origins, and from nowhere else.

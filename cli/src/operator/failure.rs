@@ -29,6 +29,12 @@ pub enum Failure {
     Fold(#[from] FoldError),
     #[error("cannot listen on {address}: choose another with PORT or TALLY_BIND")]
     Listen { address: SocketAddr, source: io::Error },
+    #[error(
+        "a newer release writes this database (its projections are of version {found}, those of this release, {}, \
+         of version {known}): start that release or a later one, or restore a backup from before it",
+        env!("CARGO_PKG_VERSION")
+    )]
+    Outdated { found: i32, known: i32 },
     #[error("signals cannot be caught")]
     Signals(#[source] io::Error),
     #[error("{0}")]
@@ -39,6 +45,8 @@ pub enum Failure {
     Command(String),
     #[error("{0} of the projections do not equal the fold of the log")]
     Differs(usize),
+    #[error("{0} of the projections were not rebuilt: their tables are as they were")]
+    NotRebuilt(usize),
 }
 
 impl Failure {
@@ -53,9 +61,11 @@ impl Failure {
             | Self::Keys(_)
             | Self::Fold(_)
             | Self::Listen { .. }
+            | Self::Outdated { .. }
             | Self::Signals(_)
             | Self::Command(_)
-            | Self::Differs(_) => ExitCode::Other,
+            | Self::Differs(_)
+            | Self::NotRebuilt(_) => ExitCode::Other,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Commands for the operator, with the database at hand: no server need run.
 
 mod failure;
+mod progress;
 mod projections;
 mod session;
 mod user;

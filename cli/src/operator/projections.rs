@@ -1,16 +1,18 @@
 //! `tally projections`: rebuild, verify, status.
 
-use std::{io::IsTerminal, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Instant};
 
 use clap::Subcommand;
 use comfy_table::{Table, presets};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use tally_events::Position;
-use tally_projections::{rebuild::rebuild, status::status, verify::verify};
+use tally_projections::{
+    rebuild::{Progress, rebuild},
+    status::status,
+    verify::verify,
+};
 use tally_store::Projection;
 
-use super::{Failure, session::Session};
+use super::{Failure, progress::Bars, session::Session};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -60,27 +62,56 @@ fn chosen(names: &[String], all: bool) -> Result<Vec<Arc<dyn Projection>>, Failu
 }
 
 async fn rebuild_all(session: &Session, names: &[String], all: bool, json: bool) -> Result<(), Failure> {
-    let mut rebuilt = Vec::new();
-    for projection in chosen(names, all)? {
-        let bar = Bar::new(projection.name(), json);
-        let position = rebuild(session.owner(), projection.as_ref(), |at, end| bar.set(at, end)).await?;
-        bar.finish();
-        if !json {
-            println!("{} rebuilt at position {position}", projection.name());
+    let projections = chosen(names, all)?;
+    let began = Instant::now();
+    let bars = Bars::new(projections.iter().map(|projection| projection.name()), json);
+    let outcomes = rebuild(session.owner(), &projections, {
+        let bars = bars.clone();
+        move |name, progress| bars.set(name, progress)
+    })
+    .await;
+    bars.clear();
+    let (mut rebuilt, mut failed) = (Vec::new(), Vec::new());
+    for (name, outcome) in outcomes {
+        match outcome {
+            Ok(position) => {
+                if !json {
+                    println!("{name} rebuilt at position {position}");
+                }
+                rebuilt.push(bars.summary(name));
+            }
+            Err(error) => {
+                let reason = with_sources(&error);
+                if !json {
+                    eprintln!("{name} not rebuilt: {reason}");
+                }
+                failed.push(json!({ "name": name, "reason": reason }));
+            }
         }
-        rebuilt.push(json!({ "name": projection.name(), "position": position }));
     }
-    print_json(json, &json!({ "rebuilt": rebuilt }));
-    Ok(())
+    let seconds = began.elapsed().as_secs_f64();
+    print_json(json, &json!({ "rebuilt": rebuilt, "failed": failed, "seconds": seconds }));
+    if failed.is_empty() { Ok(()) } else { Err(Failure::NotRebuilt(failed.len())) }
+}
+
+/// An error and what it is because of, in one line.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 async fn verify_all(session: &Session, names: &[String], json: bool) -> Result<(), Failure> {
     let mut differing = 0;
     let mut documents = Vec::new();
     for projection in chosen(names, names.is_empty())? {
-        let bar = Bar::new(projection.name(), json);
-        let verified = verify(session.owner(), projection.as_ref(), |at, end| bar.set(at, end)).await?;
-        bar.finish();
+        let bars = Bars::new([projection.name()], json);
+        let verified = verify(session.owner(), projection.as_ref(), |position, end| {
+            bars.set(projection.name(), Progress::Folding { position, end });
+        })
+        .await?;
+        bars.clear();
         differing += usize::from(!verified.holds());
         if !json {
             let word = if verified.holds() { "holds" } else { "DIFFERS" };
@@ -154,34 +185,5 @@ async fn show_status(session: &Session, json: bool) -> Result<(), Failure> {
 fn print_json(json: bool, document: &serde_json::Value) {
     if json {
         println!("{document}");
-    }
-}
-
-/// A progress bar with rate and time left, where somebody is looking.
-struct Bar(ProgressBar);
-
-impl Bar {
-    fn new(name: &'static str, json: bool) -> Self {
-        let bar = if json || !std::io::stderr().is_terminal() {
-            ProgressBar::hidden()
-        } else {
-            ProgressBar::new(0)
-        };
-        let template = "{prefix:<12} {bar:30} {pos}/{len} events, {per_sec}, {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        bar.set_prefix(name);
-        bar.enable_steady_tick(Duration::from_millis(200));
-        Self(bar)
-    }
-
-    fn set(&self, at: Position, end: Position) {
-        self.0.set_length(end.0.unsigned_abs());
-        self.0.set_position(at.0.unsigned_abs());
-    }
-
-    fn finish(&self) {
-        self.0.finish_and_clear();
     }
 }

@@ -1,127 +1,96 @@
-use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use tally_domain::PersonCredential;
-use tally_events::{SessionId, TokenId, UserId};
+use tally_events::{TokenId, UserId};
 use uuid::Uuid;
 
 use super::*;
 
-fn hash(number: u8) -> CredentialHash {
-    CredentialHash([number; 32])
+/// A hash as random as those of credentials.
+fn hash(number: u32) -> CredentialHash {
+    let mut hash = [0; 32];
+    for (part, bytes) in (0_u64..).zip(hash.chunks_exact_mut(8)) {
+        let mixed = (u64::from(number) * 4 + part + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        bytes.copy_from_slice(&(mixed ^ (mixed >> 29)).to_ne_bytes());
+    }
+    CredentialHash(hash)
 }
 
-fn token(number: u8) -> TokenId {
-    TokenId(Uuid::from_u128(number.into()))
-}
-
-fn user(number: u8) -> UserId {
-    UserId(Uuid::from_u128(0xADA0 + u128::from(number)))
-}
-
-/// Token `number`, of one of three people.
-fn verdict(number: u8) -> Verdict {
-    let credential = PersonCredential::PersonalAccessToken { id: token(number), expires_at: None };
-    Verdict::person(user(number % 3), credential)
-}
-
-fn filled(capacity: usize, numbers: impl IntoIterator<Item = u8>) -> Cache {
-    let mut cache = Cache::new(capacity);
-    numbers.into_iter().for_each(|number| cache.insert(hash(number), verdict(number)));
-    cache
-}
-
-#[test]
-fn a_suspended_person_loses_every_credential_and_nobody_else_does() {
-    let mut cache = filled(10, 0..6);
-    cache.overthrow(Invalidation::Of(Dependency::User(user(1))));
-    let left: Vec<u8> = (0..6).filter(|number| cache.get(&hash(*number)).is_some()).collect();
-    assert_eq!(left, [0, 2, 3, 5]);
-}
-
-#[test]
-fn a_revoked_token_goes_alone() {
-    let mut cache = filled(10, 0..6);
-    cache.overthrow(Invalidation::Of(Dependency::Token(token(1))));
-    assert_eq!(cache.get(&hash(1)), None);
-    assert_eq!(cache.len(), 5);
-}
-
-#[test]
-fn a_verdict_that_was_replaced_is_overthrown_by_what_it_rests_on_now() {
-    let mut cache = filled(10, [1]);
-    let session =
-        PersonCredential::Session { id: SessionId(Uuid::nil()), expires_at: DateTime::<Utc>::MAX_UTC };
-    cache.insert(hash(1), Verdict::person(user(2), session));
-    cache.overthrow(Invalidation::Of(Dependency::User(user(1))));
-    assert_eq!(cache.len(), 1, "the first verdict is gone, and what it rested on with it");
-    cache.overthrow(Invalidation::Of(Dependency::Session(SessionId(Uuid::nil()))));
-    assert_eq!(cache.len(), 0);
+fn verdict(number: u32) -> Verdict {
+    let id = TokenId(Uuid::from_u128(number.into()));
+    Verdict::person(
+        UserId(Uuid::from_u128(1)),
+        PersonCredential::PersonalAccessToken { id, expires_at: None },
+    )
 }
 
 #[test]
 fn without_capacity_nothing_is_kept() {
-    assert_eq!(filled(0, 0..3).len(), 0);
+    let mut cache = Cache::new(0);
+    cache.insert(hash(1), verdict(1), Position(1));
+    assert_eq!((cache.len(), cache.get(&hash(1))), (0, None));
+}
+
+#[test]
+fn a_hash_that_differs_in_one_bit_is_another_credential() {
+    let mut cache = Cache::new(10);
+    cache.insert(hash(1), verdict(1), Position(1));
+    for bit in 0..256 {
+        let mut other = hash(1);
+        other.0[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(cache.get(&other), None, "bit {bit}");
+    }
+}
+
+/// What the design promises, of a cache that has just grown and of one that is full.
+#[test]
+fn a_verdict_takes_128_bytes_at_most() {
+    let mut cache = Cache::new(120_000);
+    for number in 0..200_000_u32 {
+        cache.insert(hash(number), verdict(number), Position(1));
+        if cache.len() >= 50_000 {
+            assert!(cache.allocated_bytes() <= cache.len() * 128, "{} verdicts", cache.len());
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    Insert(u8),
-    Token(u8),
-    User(u8),
-    Everything,
+    Insert(u32, i64),
+    Clear,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        12 => (0_u8..20).prop_map(Step::Insert),
-        3 => (0_u8..20).prop_map(Step::Token),
-        2 => (0_u8..3).prop_map(Step::User),
-        1 => Just(Step::Everything),
-    ];
-    prop::collection::vec(step, 0..80)
+    let insert = (0_u32..40, 0_i64..100).prop_map(|(number, position)| Step::Insert(number, position));
+    prop::collection::vec(prop_oneof![40 => insert, 1 => Just(Step::Clear)], 0..120)
 }
 
 proptest! {
-    /// Whatever happens: never more than fits, never what was overthrown, and every way back from a
-    /// dependency leads to a verdict that is there.
+    /// Whatever happens: never more than fits, the latest of each, and the latest of all is there.
     #[test]
-    fn it_holds_what_it_should(capacity in 1_usize..12, steps in steps()) {
+    fn it_holds_what_it_was_given(capacity in 1_usize..12, steps in steps()) {
         let mut cache = Cache::new(capacity);
+        let mut given = BTreeMap::new();
         for step in steps {
             match step {
-                Step::Insert(number) => {
-                    cache.insert(hash(number), verdict(number));
-                    prop_assert_eq!(cache.get(&hash(number)), Some(&verdict(number)));
+                Step::Insert(number, position) => {
+                    cache.insert(hash(number), verdict(number), Position(position));
+                    given.insert(number, position);
+                    prop_assert!(cache.get(&hash(number)).is_some());
                 }
-                Step::Token(number) => {
-                    cache.overthrow(Invalidation::Of(Dependency::Token(token(number))));
-                    prop_assert_eq!(cache.get(&hash(number)), None);
-                }
-                Step::User(number) => {
-                    cache.overthrow(Invalidation::Of(Dependency::User(user(number))));
-                    for held in (0..20).filter(|held| held % 3 == number) {
-                        prop_assert_eq!(cache.get(&hash(held)), None);
-                    }
-                }
-                Step::Everything => {
-                    prop_assert!(cache.overthrow(Invalidation::Everything).is_some());
-                    prop_assert_eq!(cache.len(), 0);
+                Step::Clear => {
+                    cache.clear();
+                    given.clear();
                 }
             }
-            prop_assert!(cache.len() <= capacity);
-            let mut back: Vec<(Dependency, CredentialHash)> = Vec::new();
-            for (dependency, holders) in &cache.holders {
-                match holders {
-                    Holders::One(hash) => back.push((*dependency, *hash)),
-                    Holders::Many(hashes) => {
-                        prop_assert!(!hashes.is_empty());
-                        back.extend(hashes.iter().map(|hash| (*dependency, *hash)));
-                    }
+            let held = (0..40).filter(|number| cache.get(&hash(*number)).is_some()).count();
+            prop_assert_eq!(held, cache.len());
+            prop_assert_eq!(held, given.len().min(capacity));
+            for (number, position) in &given {
+                if let Some(found) = cache.get(&hash(*number)) {
+                    prop_assert_eq!(found, (&verdict(*number), Position(*position)));
                 }
-            }
-            prop_assert_eq!(back.len(), cache.len() * 2);
-            for (dependency, hash) in back {
-                prop_assert!(cache.get(&hash).is_some_and(|held| held.depends_on.contains(&dependency)));
             }
         }
     }

@@ -1,40 +1,53 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use chrono::{DateTime, Utc};
 use tally_domain::{PersonCredential, Verdict};
-use tally_events::{Position, TokenId, UserId};
-use tally_projections::credentials::Standing;
-use tokio::{sync::Notify, time::sleep};
+use tally_events::{Position, SessionId, TokenId, UserId};
+use tokio::{sync::Semaphore, time::sleep};
 use uuid::Uuid;
 
 use super::*;
+use crate::protocol::Timing;
 
-const TOKEN: Presented = Presented::Token(CredentialHash([7; 32]));
+fn token(number: u8) -> Presented {
+    Presented::Token(CredentialHash([number; 32]))
+}
 
-/// A database with one credential. A statement reads when it is sent, and is answered when allowed.
-#[derive(Default)]
+/// A database in which all credentials are good, or none. A statement reads when it is sent, and is
+/// answered when allowed.
 struct Database {
     revoked: Mutex<bool>,
     sent: AtomicUsize,
-    answers: Notify,
+    asked: Mutex<Vec<Vec<CredentialHash>>>,
+    /// Answers that it may still give.
+    answers: Semaphore,
 }
 
 impl Database {
-    fn lookups(self: &Arc<Self>, permits: usize, deadline: Duration) -> Arc<Lookups> {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            revoked: Mutex::default(),
+            sent: AtomicUsize::new(0),
+            asked: Mutex::default(),
+            answers: Semaphore::new(0),
+        })
+    }
+
+    fn lookups(self: &Arc<Self>, flights_max: usize, deadline: Duration) -> Arc<Lookups> {
         let database = self.clone();
-        let look: Look = Box::new(move |_| {
+        let look: Look = Box::new(move |presented| {
             let database = database.clone();
             Box::pin(async move {
                 let revoked = *database.revoked.lock();
+                database.asked.lock().push(presented.iter().map(Presented::hash).collect());
                 database.sent.fetch_add(1, Ordering::SeqCst);
-                database.answers.notified().await;
-                let credential =
-                    PersonCredential::PersonalAccessToken { id: TokenId(Uuid::nil()), expires_at: None };
-                let live = Standing::Live(Verdict::person(UserId(Uuid::nil()), credential));
-                let standing = if revoked { Standing::Invalid } else { live };
-                Ok(Found { position: Position(1), standing })
+                database.answers.acquire().await.expect("it is never closed").forget();
+                Ok(presented.iter().map(|presented| found(presented, revoked)).collect())
             })
         });
-        Arc::new(Lookups::new(look, permits, deadline))
+        let timing = Timing { lease: Duration::from_secs(1), drift: Duration::from_millis(50) };
+        let machine = Arc::new(RwLock::new(Machine::observer(timing)));
+        Arc::new(Lookups::new(look, machine, flights_max, deadline))
     }
 
     async fn until_sent(&self, statements: usize) {
@@ -44,17 +57,28 @@ impl Database {
     }
 }
 
-fn ask(lookups: &Arc<Lookups>, presented: Presented) -> tokio::task::JoinHandle<Landed> {
-    let lookups = lookups.clone();
-    tokio::spawn(async move { lookups.find(presented, || |_: &Found| ()).await })
+/// Everybody's own answer: the id is made of the hash.
+fn found(presented: &Presented, revoked: bool) -> Found {
+    let id = Uuid::from_u128(presented.hash().0[0].into());
+    let credential = match presented {
+        Presented::Token(_) => PersonCredential::PersonalAccessToken { id: TokenId(id), expires_at: None },
+        Presented::Session { .. } => {
+            PersonCredential::Session { id: SessionId(id), expires_at: DateTime::<Utc>::MAX_UTC }
+        }
+    };
+    let live = Standing::Live(Verdict::person(UserId(Uuid::nil()), credential));
+    Found { position: Position(1), standing: if revoked { Standing::Invalid } else { live } }
 }
 
-async fn until_boarded(lookups: &Lookups, passengers: usize) {
-    let boarded = || match lookups.flights.lock().get(&TOKEN.hash()) {
-        Some(Some(boarding)) => boarding.receiver_count(),
-        Some(None) | None => 0,
-    };
-    while boarded() < passengers {
+fn ask(lookups: &Arc<Lookups>, presented: Presented) -> tokio::task::JoinHandle<Landed> {
+    let lookups = lookups.clone();
+    tokio::spawn(async move { lookups.find(presented).await })
+}
+
+/// Until this many requests wait at the gate.
+async fn until_waiting(lookups: &Lookups, requests: usize) {
+    let waiting = || lookups.gate.lock().waiting.values().map(|held| held.answers.len()).sum::<usize>();
+    while waiting() < requests {
         sleep(Duration::from_millis(1)).await;
     }
 }
@@ -63,89 +87,151 @@ async fn until_boarded(lookups: &Lookups, passengers: usize) {
 /// must not be answered by it.
 #[tokio::test]
 async fn a_request_never_joins_a_flight_that_started_before_it_arrived() {
-    let database = Arc::new(Database::default());
-    let lookups = database.lookups(4, Duration::from_secs(5));
-    let first = ask(&lookups, TOKEN);
+    let database = Database::new();
+    let lookups = database.lookups(1, Duration::from_secs(5));
+    let first = ask(&lookups, token(7));
     database.until_sent(1).await;
     *database.revoked.lock() = true;
-    let late = ask(&lookups, TOKEN);
-    until_boarded(&lookups, 1).await;
-    database.answers.notify_one();
+    let late = ask(&lookups, token(7));
+    until_waiting(&lookups, 1).await;
+    database.answers.add_permits(1);
     assert!(matches!(first.await.unwrap().unwrap().standing, Standing::Live(_)));
     database.until_sent(2).await;
-    database.answers.notify_one();
+    database.answers.add_permits(1);
     assert_eq!(late.await.unwrap().unwrap().standing, Standing::Invalid);
 }
 
+/// One statement for all who wait, each asked for once, and to each their own answer.
 #[tokio::test]
-async fn a_crowd_at_one_credential_shares_the_next_flight() {
-    let database = Arc::new(Database::default());
-    let lookups = database.lookups(4, Duration::from_secs(5));
-    let first = ask(&lookups, TOKEN);
+async fn a_crowd_shares_the_next_flight() {
+    let database = Database::new();
+    let lookups = database.lookups(1, Duration::from_secs(5));
+    let first = ask(&lookups, token(7));
     database.until_sent(1).await;
-    let crowd: Vec<_> = (0..50).map(|_| ask(&lookups, TOKEN)).collect();
-    until_boarded(&lookups, 50).await;
-    database.answers.notify_one();
+    let crowd: Vec<_> = (0..60).map(|number| (number % 6, ask(&lookups, token(number % 6)))).collect();
+    until_waiting(&lookups, 60).await;
+    database.answers.add_permits(1);
     first.await.unwrap().unwrap();
     database.until_sent(2).await;
-    database.answers.notify_one();
+    database.answers.add_permits(1);
+    for (number, passenger) in crowd {
+        assert_eq!(passenger.await.unwrap(), Some(found(&token(number), false)));
+    }
+    let mut asked = database.asked.lock()[1].clone();
+    asked.sort_unstable_by_key(|hash| hash.0);
+    assert_eq!(asked, (0..6).map(|number| token(number).hash()).collect::<Vec<_>>());
+    assert_eq!(database.sent.load(Ordering::SeqCst), 2);
+    until_landed(&lookups).await;
+}
+
+/// Whoever does not fit waits for the flight after.
+#[tokio::test]
+async fn a_flight_carries_no_more_than_it_holds() {
+    let database = Database::new();
+    let lookups = database.lookups(1, Duration::from_secs(5));
+    let first = ask(&lookups, token(7));
+    database.until_sent(1).await;
+    let numbered = |number: usize| {
+        let mut hash = [0; 32];
+        hash[1..9].copy_from_slice(&number.to_ne_bytes());
+        Presented::Token(CredentialHash(hash))
+    };
+    let crowd: Vec<_> = (0..=PASSENGERS_MAX).map(|number| ask(&lookups, numbered(number))).collect();
+    until_waiting(&lookups, PASSENGERS_MAX + 1).await;
+    for flight in 1..=3 {
+        database.until_sent(flight).await;
+        database.answers.add_permits(1);
+    }
+    first.await.unwrap().unwrap();
     for passenger in crowd {
         assert!(passenger.await.unwrap().is_some());
     }
-    assert_eq!(database.sent.load(Ordering::SeqCst), 2);
-    assert!(lookups.flights.lock().is_empty(), "the line ended with the last flight");
+    let carried: Vec<usize> = database.asked.lock().iter().map(Vec::len).collect();
+    assert_eq!(carried, [1, PASSENGERS_MAX, 1]);
+    until_landed(&lookups).await;
+}
+
+/// Until no flight is in the air, and nobody waits.
+async fn until_landed(lookups: &Lookups) {
+    while lookups.gate.lock().flights > 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert!(lookups.gate.lock().waiting.is_empty());
 }
 
 #[tokio::test]
-async fn no_more_statements_are_sent_than_permitted() {
-    let database = Arc::new(Database::default());
+async fn no_more_statements_are_sent_than_allowed() {
+    let database = Database::new();
     let lookups = database.lookups(2, Duration::from_secs(5));
-    let all: Vec<_> = (0..5).map(|n| ask(&lookups, Presented::Token(CredentialHash([n; 32])))).collect();
-    database.until_sent(2).await;
-    // Every task has had its turn by the time the last one waits for a permit.
-    while lookups.flights.lock().len() < 5 {
-        sleep(Duration::from_millis(1)).await;
+    let mut all = Vec::new();
+    for number in 1..=2 {
+        all.push(ask(&lookups, token(number)));
+        database.until_sent(number.into()).await;
     }
+    all.extend((3..8).map(|number| ask(&lookups, token(number))));
+    until_waiting(&lookups, 5).await;
     assert_eq!(database.sent.load(Ordering::SeqCst), 2);
-    for answered in 1..=5 {
-        database.until_sent((answered + 1).min(5)).await;
-        database.answers.notify_one();
-    }
+    database.answers.add_permits(1);
+    database.until_sent(3).await;
+    database.answers.add_permits(2);
     for asked in all {
         assert!(asked.await.unwrap().is_some());
     }
+    assert_eq!(database.sent.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test]
 async fn a_silent_database_is_no_answer_and_blocks_nobody_for_ever() {
-    let database = Arc::new(Database::default());
-    let lookups = database.lookups(1, Duration::from_millis(30));
-    assert!(ask(&lookups, TOKEN).await.unwrap().is_none());
-    assert!(ask(&lookups, TOKEN).await.unwrap().is_none());
-    // Its passengers have left; the database is back.
-    database.answers.notify_one();
-    database.answers.notified().await;
-    let asked = ask(&lookups, Presented::Token(CredentialHash([8; 32])));
+    let database = Database::new();
+    let lookups = database.lookups(1, Duration::from_millis(500));
+    assert!(ask(&lookups, token(7)).await.unwrap().is_none());
+    assert!(ask(&lookups, token(7)).await.unwrap().is_none());
+    until_landed(&lookups).await;
     let sent = database.sent.load(Ordering::SeqCst);
+    // The database is back.
+    let asked = ask(&lookups, token(8));
     database.until_sent(sent + 1).await;
-    database.answers.notify_one();
+    database.answers.add_permits(1);
     assert!(asked.await.unwrap().is_some());
 }
 
-/// A passenger that leaves takes nobody's answer along.
+/// A passenger that leaves takes nobody's answer along, and is not asked for when nobody else waits.
 #[tokio::test]
 async fn a_request_that_goes_away_does_not_end_the_flight() {
-    let database = Arc::new(Database::default());
-    let lookups = database.lookups(4, Duration::from_secs(5));
-    let first = ask(&lookups, TOKEN);
+    let database = Database::new();
+    let lookups = database.lookups(1, Duration::from_secs(5));
+    let first = ask(&lookups, token(7));
     database.until_sent(1).await;
-    let (leaves, stays) = (ask(&lookups, TOKEN), ask(&lookups, TOKEN));
-    until_boarded(&lookups, 2).await;
-    leaves.abort();
-    drop(leaves.await);
-    first.abort();
-    database.answers.notify_one();
+    let (leaves, stays, alone) = (ask(&lookups, token(7)), ask(&lookups, token(7)), ask(&lookups, token(8)));
+    until_waiting(&lookups, 3).await;
+    for leaver in [leaves, alone, first] {
+        leaver.abort();
+        drop(leaver.await);
+    }
+    database.answers.add_permits(1);
     database.until_sent(2).await;
-    database.answers.notify_one();
+    database.answers.add_permits(1);
     assert!(stays.await.unwrap().is_some());
+    assert_eq!(database.asked.lock()[1], [token(7).hash()]);
+}
+
+/// A JWT that names another person than its session does was not made here, and is not remembered.
+#[tokio::test]
+async fn a_session_is_good_for_the_person_its_jwt_names() {
+    let database = Database::new();
+    let lookups = database.lookups(1, Duration::from_secs(5));
+    let shown = |number, user| Presented::Session {
+        hash: CredentialHash([number; 32]),
+        id: SessionId(Uuid::nil()),
+        user: UserId(user),
+        expires_at: DateTime::<Utc>::MAX_UTC,
+    };
+    let ours = ask(&lookups, shown(1, Uuid::nil()));
+    database.until_sent(1).await;
+    database.answers.add_permits(1);
+    assert!(matches!(ours.await.unwrap().unwrap().standing, Standing::Live(_)));
+    let theirs = ask(&lookups, shown(2, Uuid::max()));
+    database.until_sent(2).await;
+    database.answers.add_permits(1);
+    assert_eq!(theirs.await.unwrap().unwrap().standing, Standing::Invalid);
 }

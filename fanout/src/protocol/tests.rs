@@ -1,6 +1,6 @@
 //! One test per rule, each named by what bending it would let through.
 
-use tally_domain::PersonCredential;
+use tally_domain::{Dependency, PersonCredential};
 use tally_events::{TokenId, UserId};
 
 use super::*;
@@ -77,7 +77,7 @@ fn page(last: i64, what: Invalidation) -> Page {
 
 /// A registered replica that read the head, at `position`, at time 0.
 fn at(position: i64) -> Machine {
-    let mut machine = Machine::new(TIMING, 100, 8);
+    let mut machine = Machine::new(TIMING, 100, 1024);
     assert!(machine.registered(US));
     let sent = machine.renewal_sent(ms(0)).unwrap();
     assert_eq!(machine.renewal_answered(&sent, Some(head(position)), ms(5)), Renewed::Leased);
@@ -192,7 +192,7 @@ fn a_batch_is_applied_once_and_in_order() {
     assert_eq!(machine.apply(&batch(7, 8, Invalidation::Nothing)), Applied::Gap);
     assert_eq!(machine.applied(), Position(5), "a gap is not skipped");
     assert_eq!(machine.apply(&batch(5, 6, Invalidation::Of(token(7)))), Applied::Yes);
-    assert_eq!((machine.applied(), machine.cached()), (Position(6), 0));
+    assert_eq!((machine.applied(), says_yes(&machine, ms(500))), (Position(6), false));
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn what_is_acknowledged_has_been_removed() {
     let mut machine = knowing_token_7(5);
     assert_eq!(machine.acknowledgement(), Some(said(US, 5)));
     machine.apply(&batch(6, 6, Invalidation::Of(token(7))));
-    assert_eq!((machine.acknowledgement(), machine.cached()), (Some(said(US, 6)), 0));
+    assert_eq!((machine.acknowledgement(), says_yes(&machine, ms(500))), (Some(said(US, 6)), false));
 }
 
 // R4.
@@ -276,15 +276,67 @@ fn a_late_fill_is_checked_against_all_that_it_rests_on() {
 }
 
 #[test]
-fn what_the_ring_has_forgotten_keeps_a_fill_out() {
-    let mut machine = at(5);
+fn nothing_that_was_overthrown_is_ever_forgotten() {
+    let mut machine = knowing_token_7(5);
     let ticket = machine.ticket().unwrap();
     machine.apply(&batch(6, 6, Invalidation::Of(token(7))));
-    for position in 7..=14 {
+    for position in 7..=200 {
         machine.apply(&batch(position, position, Invalidation::Of(token(99))));
     }
-    assert!(!machine.fill(ticket, Position(5), hash(7), verdict(7)), "the ring of 8 no longer knows of 6");
-    assert!(machine.fill(ticket, Position(6), hash(8), verdict(8)));
+    assert!(!machine.fill(ticket, Position(5), hash(7), verdict(7)), "looked up before 6");
+    assert!(!says_yes(&machine, ms(500)));
+    assert!(machine.fill(ticket, Position(6), hash(7), verdict(7)), "what was read at 6 knew of it");
+    assert!(says_yes(&machine, ms(500)));
+}
+
+#[test]
+fn a_suspended_person_loses_every_credential() {
+    let mut machine = knowing_token_7(5);
+    machine.apply(&batch(6, 6, Invalidation::Of(Dependency::User(ADA))));
+    assert!(!says_yes(&machine, ms(500)));
+}
+
+/// The database may be ahead of what is applied here: a verdict that was read there knew of what
+/// is applied later, and of nothing beyond.
+#[test]
+fn what_was_read_ahead_stands_until_something_newer_overthrows_it() {
+    let mut machine = at(5);
+    let ticket = machine.ticket().unwrap();
+    assert!(machine.fill(ticket, Position(7), hash(7), verdict(7)));
+    machine.apply(&batch(6, 7, Invalidation::Of(token(7))));
+    assert!(says_yes(&machine, ms(500)));
+    machine.apply(&batch(8, 8, Invalidation::Of(token(7))));
+    assert!(!says_yes(&machine, ms(500)));
+}
+
+/// With one place for all, every verdict falls with every other, and none stands that should not.
+#[test]
+fn dependencies_that_share_a_place_fall_together() {
+    let mut machine = Machine::new(TIMING, 100, 1);
+    machine.registered(US);
+    let sent = machine.renewal_sent(ms(0)).unwrap();
+    machine.renewal_answered(&sent, Some(head(5)), ms(5));
+    let ticket = machine.ticket().unwrap();
+    assert!(machine.fill(ticket, Position(5), hash(7), verdict(7)));
+    machine.apply(&batch(6, 6, Invalidation::Of(token(99))));
+    assert!(!says_yes(&machine, ms(500)));
+    assert!(!machine.fill(ticket, Position(5), hash(7), verdict(7)));
+    assert!(machine.fill(ticket, Position(6), hash(7), verdict(7)));
+}
+
+/// Positions of a history that was left say nothing of the next, which may be shorter.
+#[test]
+fn another_history_begins_with_nothing_overthrown() {
+    let mut machine = at(150);
+    machine.apply(&batch(151, 151, Invalidation::Of(token(7))));
+    let sent = machine.renewal_sent(ms(300)).unwrap();
+    machine.renewal_answered(&sent, Some(head_of(2, 5)), ms(310));
+    machine.registered(OTHER);
+    let sent = machine.renewal_sent(ms(320)).unwrap();
+    machine.renewal_answered(&sent, Some(head_of(2, 5)), ms(330));
+    let ticket = machine.ticket().unwrap();
+    assert!(machine.fill(ticket, Position(5), hash(7), verdict(7)));
+    assert!(says_yes(&machine, ms(500)));
 }
 
 #[test]

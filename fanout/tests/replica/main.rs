@@ -69,11 +69,11 @@ async fn list(pool: &PgPool) -> (i64, i64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_yes_is_remembered_and_a_no_is_not() {
     let Alone { replica, store, cluster: _cluster, ada, token } = alone().await;
-    assert_eq!(replica.remembered(&token.presented()), None);
+    assert_eq!(replica.remembered(&token.secret.hash()), None);
     let verdict = replica.verify(&token.presented()).await.unwrap();
     assert_eq!(verdict.principal.user(), Some(ada.user));
     assert_eq!(replica.status().cached, 1);
-    assert_eq!(replica.remembered(&token.presented()), Some(verdict));
+    assert_eq!(replica.remembered(&token.secret.hash()), Some(verdict));
 
     let unknown = Presented::Token(CredentialHash([9; 32]));
     assert_eq!(replica.verify(&unknown).await, Err(VerifyError::Invalid));
@@ -84,6 +84,7 @@ async fn a_yes_is_remembered_and_a_no_is_not() {
     let shown = |number, expires_at| Presented::Session {
         hash: CredentialHash([number; 32]),
         id: ada.session,
+        user: ada.user,
         expires_at,
     };
     let soon = now + TimeDelta::hours(1);
@@ -105,9 +106,9 @@ async fn revoked_means_no_from_memory_and_from_the_database() {
     assert_eq!(done.executed.outcome, [token.id]);
     let effective = done.effective.unwrap();
     assert!(effective.waited < BOUND + Duration::from_secs(1), "{effective:?}");
-    assert_eq!(replica.remembered(&token.presented()), None);
+    assert_eq!(replica.remembered(&token.secret.hash()), None);
     assert_eq!(replica.verify(&token.presented()).await, Err(VerifyError::Invalid));
-    assert!(replica.remembered(&other.presented()).is_some(), "the other token is not touched");
+    assert!(replica.remembered(&other.secret.hash()).is_some(), "the other token is not touched");
 
     // "Already so" asserts it too, and by now this replica knows its history for long enough.
     sleep(BOUND).await;
@@ -122,6 +123,7 @@ async fn revoked_means_no_from_memory_and_from_the_database() {
     let shown = Presented::Session {
         hash: CredentialHash([1; 32]),
         id: ada.session,
+        user: ada.user,
         expires_at: store.clock().now() + TimeDelta::hours(1),
     };
     replica.verify(&shown).await.unwrap();
@@ -164,7 +166,7 @@ async fn a_database_that_hangs_ends_the_lease_and_the_answers_and_comes_back_by_
     cluster.freeze();
     eventually("the lease runs out", Duration::from_secs(2), async || !replica.status().lease_valid).await;
     assert_eq!(replica.status().cached, 1, "it is still there, and may not be used");
-    assert_eq!(replica.remembered(&token.presented()), None);
+    assert_eq!(replica.remembered(&token.secret.hash()), None);
     let asked = Instant::now();
     assert_eq!(replica.verify(&token.presented()).await, Err(VerifyError::Unavailable));
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
@@ -187,10 +189,10 @@ async fn what_one_replica_revokes_the_other_refuses_when_the_call_returns() {
     for round in 0..3 {
         let token = if round == 0 { &token } else { &mint_token(&first_store, &ada).await };
         second.verify(&token.presented()).await.unwrap();
-        assert!(second.remembered(&token.presented()).is_some());
+        assert!(second.remembered(&token.secret.hash()).is_some());
         let command = authorize(ada.principal, revoke(token)).unwrap();
         let done = replica.execute(&command, RequestContext::default()).await.unwrap();
-        assert_eq!(second.remembered(&token.presented()), None);
+        assert_eq!(second.remembered(&token.secret.hash()), None);
         assert_eq!(second.verify(&token.presented()).await, Err(VerifyError::Invalid));
         let effective = done.effective.unwrap();
         assert_eq!(effective.by, By::Time);

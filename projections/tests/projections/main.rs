@@ -3,6 +3,8 @@
 #![allow(clippy::pedantic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod halt;
+mod lookup;
 mod rebuild;
+mod release;
 mod support;
 mod verify;

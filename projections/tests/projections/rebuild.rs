@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -13,15 +13,15 @@ use tally_domain::{PersonCredential, Principal, authorize};
 use tally_events::Position;
 use tally_projections::{
     audit_log::{AuditFilter, ReadAuditTrail, read_audit_trail},
-    credentials::{Standing, find_session, find_token},
-    rebuild::rebuild,
+    credentials::{Credentials, Standing},
+    rebuild::Progress,
     token_list::{ListTokens, list_tokens},
     users::find_profile,
 };
 use tally_store::Projection;
 use tokio::sync::Notify;
 
-use crate::support::{EXPIRY, Log, Person, all, live};
+use crate::support::{EXPIRY, Log, Person, all, find_session, find_token, live};
 
 /// Rows, constraints, indexes and grants of a projection's tables.
 async fn picture(log: &Log, projection: &dyn Projection) -> Vec<String> {
@@ -54,7 +54,7 @@ async fn a_rebuilt_projection_equals_the_one_before_down_to_the_names_of_its_ind
     log.run(format!("grant select, insert, update on all tables in schema public to {role}")).await;
     for projection in all() {
         let before = picture(&log, projection.as_ref()).await;
-        let position = rebuild(&log.options, projection.as_ref(), |_, _| {}).await.unwrap();
+        let position = log.rebuild(&projection).await.unwrap();
         assert_eq!(position.0, log.head().await);
         assert_eq!(picture(&log, projection.as_ref()).await, before, "{}", projection.name());
         assert!(log.verified(projection.as_ref()).await.holds());
@@ -81,10 +81,10 @@ async fn a_rebuild_mends_damage() {
     log.run("update credentials set revoked_at = clock_timestamp()").await;
     log.run("delete from audit_scope").await;
     for projection in all() {
-        rebuild(&log.options, projection.as_ref(), |_, _| {}).await.unwrap();
+        log.rebuild(&projection).await.unwrap();
     }
     log.assert_all_hold().await;
-    let found = find_token(&log.pool, people[0].hash).await.unwrap();
+    let found = find_token(&log.pool, people[0].hash).await;
     assert!(matches!(found.standing, Standing::Live(_)), "{found:?}");
 }
 
@@ -99,31 +99,32 @@ async fn a_rebuild_that_was_interrupted_goes_on_where_it_was() {
         // Cut off in the middle of the second page: what it had begun is rolled back.
         let reached = Arc::new(Notify::new());
         let tell = reached.clone();
-        let progress = move |position: Position, _| {
-            if position.0 >= 1000 {
-                tell.notify_one();
-            }
+        let progress = move |progress| match progress {
+            Progress::Folding { position, .. } if position > Position::ZERO => tell.notify_one(),
+            _ => {}
         };
         tokio::select! {
-            done = rebuild(&log.options, projection.as_ref(), progress) => panic!("it ended: {done:?}"),
+            done = log.rebuild_telling(&projection, progress) => panic!("it ended: {done:?}"),
             () = reached.notified() => {}
         }
         assert_eq!(picture(&log, projection.as_ref()).await, before, "the live tables are as they were");
-        let mut first = None;
-        rebuild(&log.options, projection.as_ref(), |position, _| first = first.or(Some(position)))
-            .await
-            .unwrap();
-        assert!(first.is_some_and(|position| (1000..2400).contains(&position.0)), "{first:?}");
+        let first = Arc::new(OnceLock::new());
+        let tell = first.clone();
+        log.rebuild_telling(&projection, move |progress| _ = tell.set(progress)).await.unwrap();
+        assert!(
+            matches!(first.get(), Some(Progress::Folding { position, end }) if position.0 > 0 && position < end),
+            "{first:?}"
+        );
         assert_eq!(picture(&log, projection.as_ref()).await, before);
     }
     log.assert_all_hold().await;
 }
 
 /// Everything that is read of a person, over and over: never an error, never a wrong answer.
-async fn read(log: &Log, person: &Person) {
-    let found = find_token(&log.pool, person.hash).await.unwrap();
+pub async fn read(log: &Log, person: &Person) {
+    let found = find_token(&log.pool, person.hash).await;
     assert!(matches!(found.standing, Standing::Live(_)), "{found:?}");
-    let found = find_session(&log.pool, person.session).await.unwrap();
+    let found = find_session(&log.pool, person.session).await;
     assert!(matches!(found.standing, Standing::Live(_)), "{found:?}");
     let profile = find_profile(&log.pool, log.store.keys(), person.user).await.unwrap();
     assert_eq!(profile.unwrap().name, "Ada");
@@ -174,7 +175,7 @@ async fn nobody_notices_a_rebuild_under_load() {
         }));
     }
     for projection in all() {
-        rebuild(&log.options, projection.as_ref(), |_, _| {}).await.unwrap();
+        log.rebuild(&projection).await.unwrap();
     }
     stop.store(true, Ordering::SeqCst);
     for task in tasks {
@@ -198,10 +199,7 @@ async fn two_rebuilds_of_one_projection_take_turns() {
     log.all_caught_up().await;
     for projection in all() {
         let before = picture(&log, projection.as_ref()).await;
-        let both = tokio::join!(
-            rebuild(&log.options, projection.as_ref(), |_, _| {}),
-            rebuild(&log.options, projection.as_ref(), |_, _| {}),
-        );
+        let both = tokio::join!(log.rebuild(&projection), log.rebuild(&projection),);
         assert!(matches!(both, (Ok(_), Ok(_))), "{}: {both:?}", projection.name());
         assert_eq!(picture(&log, projection.as_ref()).await, before, "{}", projection.name());
     }
@@ -218,7 +216,7 @@ async fn a_reader_who_stays_delays_the_flip_and_no_commit() {
     reader.execute("select count(*) from credentials").await.unwrap();
     let rebuilding = tokio::spawn({
         let log = log.clone();
-        async move { rebuild(&log.options, &tally_projections::credentials::Credentials, |_, _| {}).await }
+        async move { log.rebuild(&(Arc::new(Credentials) as Arc<dyn Projection>)).await }
     });
     let began = Instant::now();
     let mut slowest = Duration::ZERO;
@@ -231,6 +229,6 @@ async fn a_reader_who_stays_delays_the_flip_and_no_commit() {
     assert!(slowest < Duration::from_secs(2), "a commit waited for {slowest:?}");
     reader.execute("rollback").await.unwrap();
     rebuilding.await.unwrap().unwrap();
-    let verified = log.verified(&tally_projections::credentials::Credentials).await;
+    let verified = log.verified(&Credentials).await;
     assert!(verified.holds(), "{verified:?}");
 }

@@ -17,6 +17,11 @@ use tally_events::{
     token::{RevocationReason, TokenKind, TokenMinted, TokenRenewed, TokenRevoked},
     user::{UserProfileChanged, UserRegistered, UserReinstated, UserSuspended},
 };
+use tally_projections::{
+    credentials::{Found, find_sessions, find_tokens},
+    rebuild::{Progress, rebuild},
+    runner::FoldError,
+};
 use tally_store::{Clock, ConnectionLimits, KeyRing, Projection, RequestContext, Store, StoreOptions};
 use tally_tests::{TempPostgres, eventually};
 use tokio::{
@@ -37,6 +42,35 @@ pub struct Log {
     pub store: Arc<Store>,
 }
 
+/// A store as a release with these inline projections starts it.
+pub async fn store(
+    options: &PgConnectOptions,
+    pool: &PgPool,
+    inline: Vec<Arc<dyn Projection>>,
+    inline_version: i32,
+) -> Arc<Store> {
+    let (master, secret) = (Key::from_bytes([1; 32]), Key::from_bytes([2; 32]));
+    let (store, _) = Store::start(StoreOptions {
+        database: options.clone(),
+        pool: pool.clone(),
+        keys: KeyRing::unlock(pool.clone(), &master, &secret).await.unwrap(),
+        clock: Clock::default(),
+        inline,
+        inline_version,
+    });
+    Arc::new(store)
+}
+
+/// One token, as authentication finds it.
+pub async fn find_token(pool: &PgPool, hash: CredentialHash) -> Found {
+    find_tokens(pool, &[hash]).await.unwrap().remove(0)
+}
+
+/// One session, as authentication finds it.
+pub async fn find_session(pool: &PgPool, session: SessionId) -> Found {
+    find_sessions(pool, &[session]).await.unwrap().remove(0)
+}
+
 /// Somebody, with a session and a token that last.
 #[derive(Clone, Copy, Debug)]
 pub struct Person {
@@ -52,18 +86,9 @@ impl Log {
         tally_store::migrate(&options).await.unwrap();
         let pool = tally_store::connect(options.clone(), ConnectionLimits { min: 0, max: 12 });
         tally_projections::runner::register(&pool).await.unwrap();
-        let keys = KeyRing::unlock(pool.clone(), &Key::from_bytes([1; 32]), &Key::from_bytes([2; 32]))
-            .await
-            .unwrap();
-        let (store, _) = Store::start(StoreOptions {
-            database: options.clone(),
-            pool: pool.clone(),
-            keys,
-            clock: Clock::default(),
-            inline: tally_projections::inline(),
-            inline_version: tally_projections::INLINE_VERSION,
-        });
-        Self { options, pool, store: Arc::new(store) }
+        let store =
+            store(&options, &pool, tally_projections::inline(), tally_projections::INLINE_VERSION).await;
+        Self { options, pool, store }
     }
 
     pub async fn connection(&self) -> PgConnection {
@@ -78,12 +103,17 @@ impl Log {
 
     /// Starts to follow the log.
     pub fn follow(&self) -> Vec<JoinHandle<()>> {
+        self.follow_with(&self.store, tally_projections::following())
+    }
+
+    /// Starts to follow the log as the release does that has this store and these projections.
+    pub fn follow_with(&self, store: &Store, following: Vec<Arc<dyn Projection>>) -> Vec<JoinHandle<()>> {
         let follow = |projection| {
             let (tell, _) = watch::channel(Position::ZERO);
-            let (pool, feed) = (self.pool.clone(), self.store.subscribe());
+            let (pool, feed) = (self.pool.clone(), store.subscribe());
             tokio::spawn(tally_projections::runner::follow(pool, projection, feed, tell))
         };
-        tally_projections::following().into_iter().map(follow).collect()
+        following.into_iter().map(follow).collect()
     }
 
     /// Waits until a projection stands at the head.
@@ -123,6 +153,23 @@ impl Log {
 
     pub async fn verified(&self, projection: &dyn Projection) -> tally_projections::verify::Verified {
         tally_projections::verify::verify(&self.options, projection, |_, _| {}).await.unwrap()
+    }
+
+    /// Rebuilds one projection.
+    pub async fn rebuild(&self, projection: &Arc<dyn Projection>) -> Result<Position, FoldError> {
+        self.rebuild_telling(projection, |_| {}).await
+    }
+
+    /// Rebuilds one projection and tells how far it is.
+    pub async fn rebuild_telling(
+        &self,
+        projection: &Arc<dyn Projection>,
+        tell: impl Fn(Progress) + Send + Sync + 'static,
+    ) -> Result<Position, FoldError> {
+        let one = std::slice::from_ref(projection);
+        let mut outcomes = rebuild(&self.options, one, move |_, progress| tell(progress)).await;
+        assert_eq!(outcomes.len(), 1);
+        outcomes.remove(0).1
     }
 
     pub async fn assert_all_hold(&self) {

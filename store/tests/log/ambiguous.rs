@@ -7,12 +7,10 @@ use std::{
 
 use tally_events::UserId;
 use tally_store::{CommitError, ExecuteError, Store};
+use tally_tests::{Meddling, Proxy};
 use tokio::sync::Notify;
 
-use crate::{
-    proxy::{Meddling, Proxy},
-    support::{Log, toggle},
-};
+use crate::support::{Log, toggle};
 
 /// A log with one event, a store behind a proxy, and what its feed told so far.
 pub async fn meddled_with(log: &Log) -> (Proxy, Arc<Store>, UserId) {

@@ -33,6 +33,30 @@ async fn a_stranger_with_the_heads_lock_delays_callers_for_a_bounded_time() {
     log.assert_sound().await;
 }
 
+/// Who comes while a batch waits is told together with it, and not after another wait of his own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_behind_a_batch_that_fails_waits_no_longer_than_the_batch() {
+    let log = Log::new().await;
+    let store = log.store().await;
+    let lock = log.hold_head().await;
+    let began = Instant::now();
+    let ask = || {
+        let store = store.clone();
+        tokio::spawn(async move { toggle(UserId::new()).by(&store).await })
+    };
+    let first = ask();
+    log.committer_waits(1).await;
+    let crowd: Vec<_> = (0..100).map(|_| ask()).collect();
+    for told in join_all(crowd.into_iter().chain([first])).await {
+        let error = told.unwrap().unwrap_err();
+        assert!(matches!(error, ExecuteError::Commit(CommitError::Unavailable)), "{error:?}");
+    }
+    // The lock is waited for 3 s. Twice that would be a wait of the crowd's own.
+    assert!(began.elapsed() < Duration::from_millis(5500), "{:?}", began.elapsed());
+    lock.release().await;
+    assert_eq!(toggle(UserId::new()).by(&store).await.unwrap().position.0, 1, "nothing was written late");
+}
+
 #[tokio::test]
 async fn a_lock_that_is_given_back_in_time_costs_only_the_wait() {
     let log = Log::new().await;

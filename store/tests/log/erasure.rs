@@ -4,9 +4,17 @@ use tally_events::{
     CodeId, Event, LoginId, Personal, Position, Sealed, StreamId, Subject, UserId, login::LoginCodeIssued,
     seal::Key,
 };
-use tally_store::{ExecuteError, KeyRing, KeyRingError};
+use tally_store::{ExecuteError, KeyRing, KeyRingError, Store};
+
+use tally_tests::eventually;
 
 use crate::support::{Log, MASTER, SIGNING, append, register, renamed, toggle};
+
+/// Deletes a person's key, which is what erasing them comes down to.
+async fn erase(store: &Store, user: UserId) {
+    let erased = sqlx::query("delete from keys.subject where kind = 'user' and id = $1").bind(user.0);
+    assert_eq!(erased.execute(store.pool()).await.unwrap().rows_affected(), 1);
+}
 
 /// Every sealed field in the log.
 async fn sealed(log: &Log) -> Vec<Sealed> {
@@ -59,8 +67,7 @@ async fn after_its_key_is_gone_nothing_of_a_person_opens_and_every_hash_still_ve
     assert_eq!(hers, ["ada@example.org", "Somebody", "Ada"]);
     assert_eq!(others, ["eve@example.org", "Somebody"]);
 
-    let erased = sqlx::query("delete from keys.subject where kind = 'user' and id = $1").bind(ada.0);
-    assert_eq!(erased.execute(store.pool()).await.unwrap().rows_affected(), 1);
+    erase(&store, ada).await;
     let (hers, others) = readable(&log, Subject::User(ada)).await;
     assert_eq!((hers.len(), others.len()), (0, 2));
     log.assert_sound().await;
@@ -70,6 +77,57 @@ async fn after_its_key_is_gone_nothing_of_a_person_opens_and_every_hash_still_ve
     let refused = append([(StreamId::from(ada), renamed("Ada again"))]).by(&store).await.unwrap_err();
     assert!(matches!(refused, ExecuteError::Erased), "{refused:?}");
     toggle(ada).by(&store).await.unwrap();
+}
+
+/// A process that has opened a person's data before holds nothing back: what it could read a moment
+/// ago it cannot read now.
+#[tokio::test]
+async fn a_process_that_has_read_a_person_forgets_them_the_moment_their_key_is_gone() {
+    let log = Log::new().await;
+    let (writer, reader) = (log.store().await, log.store().await);
+    let ada = UserId::new();
+    register(ada, "ada@example.org").by(&writer).await.unwrap();
+    append([(StreamId::from(ada), renamed("Ada"))]).by(&writer).await.unwrap();
+    let hers = sealed(&log).await;
+    for store in [&writer, &reader] {
+        assert!(store.keys().open(&hers).await.unwrap().iter().all(Option::is_some));
+    }
+    erase(&writer, ada).await;
+    for store in [&writer, &reader] {
+        assert!(store.keys().open(&hers).await.unwrap().iter().all(Option::is_none));
+        // For a moment the writer may go on sealing with the key it used last.
+        let refused = eventually("nothing more to be sealed for her", async || {
+            append([(StreamId::from(ada), renamed("Ada again"))]).by(store).await.err()
+        })
+        .await;
+        assert!(matches!(refused, ExecuteError::Erased), "{refused:?}");
+        assert!(store.keys().open(&sealed(&log).await).await.unwrap().iter().all(Option::is_none));
+    }
+}
+
+/// A command that had sealed when the person was erased: it may still commit, and what it wrote
+/// is as unreadable as the rest. No write brings a deleted key back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_sealed_before_an_erasure_and_committed_after_it_is_unreadable() {
+    let log = Log::new().await;
+    let store = log.store().await;
+    let ada = UserId::new();
+    register(ada, "ada@example.org").by(&store).await.unwrap();
+    let lock = log.hold_head().await;
+    let late = tokio::spawn({
+        let store = store.clone();
+        async move { append([(StreamId::from(ada), renamed("Ada"))]).by(&store).await }
+    });
+    log.committer_waits(1).await;
+    erase(&store, ada).await;
+    lock.release().await;
+    late.await.unwrap().unwrap();
+    assert_eq!(log.names().await, ["user.registered", "user.profile_changed"]);
+    let hers = sealed(&log).await;
+    assert_eq!(hers.len(), 3);
+    assert!(store.keys().open(&hers).await.unwrap().iter().all(Option::is_none));
+    assert_eq!(log.count("keys.subject").await, 0);
+    log.assert_sound().await;
 }
 
 /// Nowhere in the database does anything personal stand in the clear.
@@ -115,7 +173,7 @@ async fn the_key_of_a_login_attempt_goes_when_its_time_is_over() {
     assert_eq!(tally_store::purge(store.pool()).await.unwrap().subject_keys, 1);
     let (olds, others) = readable(&log, Subject::Code(old)).await;
     assert_eq!((olds.len(), others.len()), (0, 4));
-    // Also in this process, which has opened it: keys of attempts are not kept in memory.
+    // Also in this process, which has opened it.
     let opened = store.keys().open(&all).await.unwrap();
     assert_eq!(opened.iter().filter(|text| text.is_none()).count(), 2);
     log.assert_sound().await;

@@ -221,6 +221,7 @@ async fn without_the_database_the_answer_is_503_and_never_a_yes() {
     .await;
     let asked = [
         me(),
+        client.get("/auth/verify").header("x-original-method", "GET").bearer_auth(&token),
         client.get("/api/me").bearer_auth(&login.token),
         client.get("/api/me").bearer_auth(&revoked),
         client.get("/api/me").bearer_auth(UNKNOWN_TOKEN),

@@ -2,6 +2,7 @@
 
 mod cookies_and_csrf;
 mod credentials;
+mod forward_auth;
 mod guard;
 mod login;
 mod operations;

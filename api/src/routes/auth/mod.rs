@@ -2,6 +2,7 @@
 
 pub mod logout;
 pub mod send_code;
+pub mod verify;
 pub mod verify_code;
 
 use std::net::SocketAddr;

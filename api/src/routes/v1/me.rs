@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use tally_domain::{Action, PersonCredential, Principal, authorize, policy::Act};
+use tally_domain::{Action, Principal, authorize, policy::Act};
 use tally_events::UserId;
 use tally_projections::users::find_profile;
 use uuid::Uuid;
@@ -43,12 +43,8 @@ pub async fn read_me(State(app): State<App>, caller: Caller) -> Result<Json<Desc
         return Err(ApiError::invalid_token());
     };
     let profile = find_profile(app.pool(), app.keys(), user).await?;
-    let kind = match credential {
-        PersonCredential::Session { .. } => "session",
-        PersonCredential::PersonalAccessToken { .. } => "personal_access_token",
-    };
     Ok(Json(Description {
-        kind,
+        kind: credential.kind().row().name,
         credential_id: credential.id().uuid(),
         user: profile.map(|profile| Person { id: profile.id, email: profile.email, name: profile.name }),
         org: None,

@@ -110,8 +110,8 @@ impl World {
             commits: 0,
             rows: BTreeMap::new(),
             ids: 0,
-            // A ring of two: its floor matters.
-            replicas: (0..REPLICAS).map(|_| Machine::new(TIMING, 2, 2)).collect(),
+            // Room for two verdicts, and places enough that few share one.
+            replicas: (0..REPLICAS).map(|_| Machine::new(TIMING, 2, 16)).collect(),
             messages: Vec::new(),
             statements: Vec::new(),
             barriers: Vec::new(),
@@ -132,7 +132,7 @@ impl World {
     }
 
     fn live(&self, credential: u8) -> bool {
-        let depends_on = verdict(credential).depends_on;
+        let depends_on: Vec<Dependency> = verdict(credential).depends_on().collect();
         !self.log.iter().any(|event| match event.overthrown {
             Invalidation::Nothing => false,
             Invalidation::Everything => true,

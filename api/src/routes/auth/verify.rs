@@ -1,0 +1,78 @@
+//! `/auth/verify`: forward authentication. A proxy asks here before it lets a request through:
+//! nginx `auth_request`, Caddy `forward_auth`, Traefik `ForwardAuth`, Envoy `ext_authz` over HTTP.
+//!
+//! A yes is 200 without a body and with the identity headers that the proxy hands on. A no is 401
+//! or 403, because nginx makes 500 of anything else, and 503 when it cannot be known. Envoy sends
+//! the method and, behind its `path_prefix`, the path of the original request: any of them will do.
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode},
+    response::{IntoResponse, Response},
+};
+use tally_domain::{Action, Principal, authorize, policy::Act};
+use uuid::fmt::Hyphenated;
+
+use crate::{
+    error::ApiError,
+    guard::{credential_of, verify},
+    state::App,
+};
+
+/// How proxies say what the original request's method was: nginx by the first, which its
+/// configuration sets, Caddy and Traefik by the second, which they set themselves.
+const ORIGINAL_METHOD: [&str; 2] = ["x-original-method", "x-forwarded-method"];
+
+/// Entering a place that a proxy guards. Machines enter none: no row of policy lets them.
+#[derive(Clone, Copy, Debug)]
+struct EnterByProxy;
+
+impl Act for EnterByProxy {
+    const ACTION: Action = Action::EnterByProxy;
+}
+
+pub async fn verify_for_proxy(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    let headers = request.headers();
+    let method = original_method(request.method(), headers)?;
+    let credential = credential_of(&method, headers)?;
+    let principal = verify(&app, &credential).await?;
+    authorize(principal, EnterByProxy)?;
+    let mut response = StatusCode::OK.into_response();
+    identify(response.headers_mut(), &principal);
+    Ok(response)
+}
+
+/// The method a cookie's CSRF token is asked for. Whatever names one must name the same: a client
+/// may have sent the header that this proxy does not set. A method other than GET that the proxy
+/// itself uses is the original one.
+fn original_method(own: &Method, headers: &HeaderMap) -> Result<Method, ApiError> {
+    let missing = || {
+        ApiError::forbidden(
+            "the proxy must send the original method as X-Original-Method or X-Forwarded-Method",
+        )
+    };
+    let mut named = ORIGINAL_METHOD.iter().flat_map(|name| headers.get_all(*name));
+    let first = named.next().ok_or_else(missing)?;
+    let method = Method::from_bytes(first.as_bytes()).map_err(|_| missing())?;
+    let contradicts = !matches!(*own, Method::GET | Method::HEAD) && *own != method;
+    if contradicts || named.any(|other| other != first) {
+        return Err(ApiError::forbidden("the original method is named in two ways"));
+    }
+    Ok(method)
+}
+
+/// Who it is, for whatever stands behind the proxy.
+fn identify(headers: &mut HeaderMap, principal: &Principal) {
+    let Principal::Person { user, credential } = principal else { return };
+    let source = credential.kind().row().name;
+    headers.insert(HeaderName::from_static("x-user-id"), id_value(user.0.hyphenated()));
+    headers.insert(HeaderName::from_static("x-credential-id"), id_value(credential.id().uuid().hyphenated()));
+    headers.insert(HeaderName::from_static("x-actor-kind"), HeaderValue::from_static("person"));
+    headers.insert(HeaderName::from_static("x-actor-source"), HeaderValue::from_static(source));
+}
+
+fn id_value(id: Hyphenated) -> HeaderValue {
+    let mut text = [0; Hyphenated::LENGTH];
+    HeaderValue::from_str(id.encode_lower(&mut text))
+        .expect("hexadecimal digits and hyphens are visible ASCII")
+}

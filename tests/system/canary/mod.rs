@@ -1,0 +1,6 @@
+//! What is secret or personal is marked, brought through every door there is, and looked for
+//! everywhere afterwards (P9, P10).
+
+mod erasure;
+mod everywhere;
+mod stage;

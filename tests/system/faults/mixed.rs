@@ -1,0 +1,82 @@
+//! Mixed load without a fault: each projection is what the oracle makes of the log, and the oracle
+//! can disagree.
+
+use std::time::{Duration, Instant};
+
+use sqlx::Connection;
+use uuid::Uuid;
+
+use super::{
+    judge::assert_whole,
+    load::{acted, answers, people, under_load},
+    seed,
+    site::Site,
+};
+use crate::oracle;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_mixed_load_every_projection_is_what_the_log_says() {
+    let seed = seed();
+    let site = Site::embedded().await;
+    let (mut people, closed) = under_load(people(&site.door(), seed), async |acts| {
+        // An operator closes and opens accounts meanwhile.
+        acted(acts, 200).await;
+        let mut connection = site.connect().await;
+        let users: Vec<Uuid> = sqlx::query_scalar("select id from users order by id limit 2")
+            .fetch_all(&mut connection)
+            .await
+            .expect("the database answers");
+        for (word, user) in [("suspend", users[0]), ("suspend", users[1]), ("reinstate", users[1])] {
+            let done =
+                site.server.command(&["user", word, &user.to_string()]).output().expect("the command runs");
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        }
+        let deadline = Instant::now() + Duration::from_secs(4);
+        while Instant::now() < deadline {
+            acted(acts, 100).await;
+        }
+        users
+    })
+    .await;
+    println!("{:?}", answers(&people));
+    let mut connection = site.connect().await;
+    // Nobody told these two that what they had was dead.
+    let dead: Vec<Uuid> = sqlx::query_scalar("select id from credentials where user_id = any($1)")
+        .bind(closed)
+        .fetch_all(&mut connection)
+        .await
+        .expect("the database answers");
+    people.iter_mut().for_each(|person| person.told.maybe_revoked.extend(&dead));
+    assert_whole(&site, &people).await;
+    // Each kind of event has come: the oracle was asked about all of them.
+    let kinds: i64 = sqlx::query_scalar("select count(distinct name) from event")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(kinds, 12);
+
+    // And the oracle can disagree: a row changed behind its back in each table is found.
+    for (table, column) in [
+        ("users", "language"),
+        ("sessions", "address"),
+        ("credentials", "kind"),
+        ("token_list", "name"),
+        ("audit_log", "name"),
+        ("audit_scope", "name"),
+    ] {
+        let tamper =
+            format!("update {table} set {column} = 'x' where ctid = (select min(ctid) from {table})");
+        sqlx::query(sqlx::AssertSqlSafe(tamper)).execute(&mut connection).await.unwrap();
+    }
+    sqlx::query("delete from audit_credential where ctid = (select min(ctid) from audit_credential)")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let found = oracle::disagreements(&mut connection).await.join("\n");
+    for table in
+        ["users", "sessions", "credentials", "token_list", "audit_log", "audit_scope", "audit_credential"]
+    {
+        assert!(found.contains(&format!("{table}: 1 rows")), "{table} is not named: {found}");
+    }
+    connection.close().await.unwrap();
+}
