@@ -106,10 +106,13 @@ impl From<sqlx::Error> for ApiError {
 impl From<tally_projections::users::QueryError> for ApiError {
     fn from(error: tally_projections::users::QueryError) -> Self {
         use tally_projections::users::QueryError;
-        use tally_store::KeyRingError;
+        use tally_store::{KeyRingError, ReadError};
         match &error {
-            QueryError::Database(_) | QueryError::Keys(KeyRingError::Database(_)) => Self::database(&error),
-            QueryError::Keys(KeyRingError::Fingerprint { .. } | KeyRingError::Seal(_)) => {
+            QueryError::Database(_)
+            | QueryError::Log(ReadError::Database(_))
+            | QueryError::Keys(KeyRingError::Database(_)) => Self::database(&error),
+            QueryError::Log(_)
+            | QueryError::Keys(KeyRingError::Fingerprint { .. } | KeyRingError::Seal(_)) => {
                 Self::internal(&error)
             }
         }

@@ -9,6 +9,7 @@ mod error;
 mod execute;
 mod freshness;
 mod guard;
+mod head_timer;
 mod jwt;
 mod middleware;
 mod request_json;

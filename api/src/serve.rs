@@ -7,10 +7,7 @@ use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{body::Body, extract::ConnectInfo};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-};
+use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -18,7 +15,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use crate::{routes::router, state::App};
+use crate::{head_timer::HeadTimer, routes::router, state::App};
 
 /// How long the head of a request may take; an idle connection is closed after it too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,7 +33,7 @@ pub async fn serve(
 ) {
     let router = router(app);
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    http.header_read_timeout(HEAD_TIMEOUT);
     let places = Arc::new(Semaphore::new(connections_max));
     let connections = GracefulShutdown::new();
     let mut stop = pin!(stop);
@@ -55,6 +52,7 @@ pub async fn serve(
             request.extensions_mut().insert(ConnectInfo(peer));
             router.clone().oneshot(request.map(Body::new))
         });
+        http.timer(HeadTimer::default());
         let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             // A client that hangs up or is too slow is no news.

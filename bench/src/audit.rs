@@ -155,9 +155,9 @@ impl Question {
         let limit = i64::try_from(PAGE)?;
         let (newest, end) = (
             i64::MAX,
-            "order by s.position desc limit $3) as page join audit_log a using (position) order by position desc",
+            "order by s.position desc limit $3) as page join event a using (position) order by position desc",
         );
-        let columns = "select a.position, a.recorded_at, a.name, a.stream_kind, a.stream_id, a.workspace_id, a.actor_kind, a.actor_id, a.credential_id, a.subject_id, a.request_id, a.data, a.sealed from (";
+        let columns = "select a.position, a.recorded_at, a.name, a.stream_id, a.workspace_id, a.actor_kind, a.actor_id, a.credential_id, a.request_id, a.payload from (";
         // One text for each page, so that each is prepared once.
         let rows = match page {
             Page::Newest => {
@@ -208,7 +208,7 @@ impl Question {
             }
             Page::Time => {
                 let text = format!(
-                    "{columns} select s.position from audit_scope s where s.scope_id = $1 and s.position <= (select l.position from audit_log l where l.recorded_at < $2 order by l.recorded_at desc, l.position desc limit 1) {end}"
+                    "{columns} select s.position from audit_scope s where s.scope_id = $1 and s.position <= (select l.position from event l where l.recorded_at < $2 order by l.recorded_at desc, l.position desc limit 1) {end}"
                 );
                 sqlx::query(sqlx::AssertSqlSafe(text))
                     .bind(self.person)
@@ -220,7 +220,7 @@ impl Question {
         };
         // Read as far as a column that is large.
         for row in &rows {
-            let _: serde_json::Value = row.try_get("data")?;
+            let _: serde_json::Value = row.try_get("payload")?;
         }
         Ok(rows.len())
     }

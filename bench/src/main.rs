@@ -38,6 +38,10 @@ use crate::{
     seed::Seed,
 };
 
+/// The same as the product's, so that no figure tells of allocators.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A bench that cannot go on says why in words; nobody takes its failures apart.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 

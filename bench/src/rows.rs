@@ -4,7 +4,6 @@
 //! give PostgreSQL the same columns, the same bytes and the same indexes.
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 use tally_store::Clock;
 use uuid::Uuid;
@@ -111,7 +110,6 @@ pub struct MintTemplate {
     pub event: Template,
     credential: Credential,
     entry: Entry,
-    audit: Audit,
     scopes: Vec<Scope>,
     /// Credentials that the mint was done with, beside the one it made.
     done_with: Vec<Uuid>,
@@ -133,13 +131,6 @@ struct Entry {
 }
 
 #[derive(Clone, sqlx::FromRow)]
-struct Audit {
-    subject_id: Option<Uuid>,
-    data: Value,
-    sealed: Value,
-}
-
-#[derive(Clone, sqlx::FromRow)]
 struct Scope {
     scope_id: Uuid,
     name: String,
@@ -154,8 +145,6 @@ impl MintTemplate {
             "select kind, user_id, minted_by, minted_by_kind, expires_at from credentials order by position desc limit 1",
         );
         let entry = sqlx::query_as("select name, prefix from token_list order by position desc limit 1");
-        let audit =
-            sqlx::query_as("select subject_id, data, sealed from audit_log order by position desc limit 1");
         let scopes = sqlx::query_as(
             "select scope_id, name, actor_id, subject_id from audit_scope where position = (select position from log_head)",
         );
@@ -167,7 +156,6 @@ impl MintTemplate {
             event: Template::last(pool).await?,
             credential: credential.fetch_one(pool).await?,
             entry: entry.fetch_one(pool).await?,
-            audit: audit.fetch_one(pool).await?,
             scopes: scopes.fetch_all(pool).await?,
             done_with: done_with.fetch_all(pool).await?,
         })
@@ -195,7 +183,7 @@ impl MintTemplate {
         Ok(())
     }
 
-    /// Writes the rows of what follows the log: `token_list`, `audit_log`, `audit_scope`, `audit_credential`.
+    /// Writes the rows of what follows the log: `token_list`, `audit_scope`, `audit_credential`.
     pub async fn insert_following(&self, rows: &Rows<'_>, connection: &mut PgConnection) -> Result<()> {
         let credential = &self.credential;
         sqlx::query(
@@ -211,29 +199,6 @@ impl MintTemplate {
         .bind(rows.all(rows.recorded_at))
         .bind(rows.all(credential.expires_at))
         .bind(&rows.positions)
-        .execute(&mut *connection)
-        .await?;
-        let event = &self.event;
-        sqlx::query(
-            "insert into audit_log (position, recorded_at, name, stream_kind, stream_id, workspace_id, actor_kind,
-                                    actor_id, credential_id, subject_id, request_id, data, sealed)
-             select * from unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::uuid[], $6::uuid[],
-                                  $7::text[], $8::uuid[], $9::uuid[], $10::uuid[], $11::uuid[], $12::jsonb[],
-                                  $13::jsonb[])",
-        )
-        .bind(&rows.positions)
-        .bind(rows.all(rows.recorded_at))
-        .bind(rows.all(event.name.as_str()))
-        .bind(rows.all(event.stream_kind.as_str()))
-        .bind(&rows.streams)
-        .bind(rows.all(None::<Uuid>))
-        .bind(rows.all(event.actor_kind.as_str()))
-        .bind(rows.all(event.actor_id))
-        .bind(rows.all(event.credential_id))
-        .bind(rows.all(self.audit.subject_id))
-        .bind(rows.all(event.request_id))
-        .bind(rows.all(self.audit.data.clone()))
-        .bind(rows.all(self.audit.sealed.clone()))
         .execute(&mut *connection)
         .await?;
         for scope in &self.scopes {
@@ -286,7 +251,7 @@ impl Work {
     /// The same with the rows of what follows the log, two of `audit_credential` for each mint.
     pub const FOLLOWING: &str = "select case when (select count(*) from stream) = count(*)
          and (select count(*) from credentials) = count(*) and (select count(*) from token_list) = count(*)
-         and (select count(*) from audit_log) = count(*) and (select count(*) from audit_scope) = count(*)
+         and (select count(*) from audit_scope) = count(*)
          and (select count(*) from audit_credential) = 2 * count(*) then count(*) else -1 end from event";
 
     pub fn template(&self) -> &Template {

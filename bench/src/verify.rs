@@ -373,11 +373,8 @@ impl Side for SelectSeveral {
         let meter = bench.measure(Meter::InProcess)?;
         let (started, mut latencies, mut found) = (Instant::now(), Vec::new(), 0);
         while started.elapsed() < length {
-            let asked = match several.next() {
-                Some(asked) => asked,
-                None if bench.options.quick => break,
-                None => return Err(TOO_FEW.into()),
-            };
+            // Far quicker than the others, it may be through before its time is up.
+            let Some(asked) = several.next() else { break };
             let sent = Instant::now();
             let rows = sqlx::query(SELECT_SEVERAL).bind(asked).fetch_all(&mut self.connection).await?;
             latencies.push(sent.elapsed());

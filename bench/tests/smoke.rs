@@ -37,7 +37,10 @@ fn every_figure_is_measured_beside_a_baseline_and_stands_on_the_page() {
         let baselines: Vec<&Value> = rows.iter().filter(|row| row["is_baseline"] == true).collect();
         assert!(!baselines.is_empty() && baselines.len() < rows.len(), "{figure}");
         for baseline in baselines {
-            assert!(baseline["product_over_this"].as_f64().unwrap() > 0.0, "{baseline}");
+            // A few credentials fit into memory that the server has anyway.
+            let may_be_nothing = baseline["case"] == "cached credential";
+            let ratio = baseline["product_over_this"].as_f64().unwrap();
+            assert!(ratio > 0.0 || may_be_nothing && ratio == 0.0, "{baseline}");
         }
         for row in rows {
             let rounds: Vec<&Value> = row["rounds"].as_object().unwrap().values().collect();

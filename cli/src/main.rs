@@ -12,6 +12,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// What one thread allocates, another frees: requests wander between workers, and the system's
+/// allocator has them wait for each other.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Tallystick: revoked means revoked, and history can be proven.
 #[derive(Parser)]
 #[command(name = "tally", version, propagate_version = true, max_term_width = 100)]

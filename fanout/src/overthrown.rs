@@ -18,11 +18,17 @@ pub(crate) struct Overthrown {
     places: Box<[i64]>,
     /// Everything that was read below it is overthrown.
     floor: Position,
+    /// The highest note: what was read there or above needs no look at the places.
+    newest: Position,
 }
 
 impl Overthrown {
     pub(crate) fn new(places: usize) -> Self {
-        Self { places: vec![0; places.next_power_of_two()].into(), floor: Position::ZERO }
+        Self {
+            places: vec![0; places.next_power_of_two()].into(),
+            floor: Position::ZERO,
+            newest: Position::ZERO,
+        }
     }
 
     /// As many places, and nothing overthrown yet.
@@ -34,6 +40,7 @@ impl Overthrown {
     pub(crate) fn note(&mut self, dependency: Dependency, position: Position) {
         let place = &mut self.places[place_of(dependency, self.places.len())];
         *place = position.0.max(*place);
+        self.newest = position.max(self.newest);
     }
 
     /// At `position`, everything was.
@@ -44,7 +51,7 @@ impl Overthrown {
     /// Whether a verdict that was read at `position` still holds.
     pub(crate) fn spares(&self, verdict: &Verdict, position: Position) -> bool {
         let spared = |dependency| self.places[place_of(dependency, self.places.len())] <= position.0;
-        position >= self.floor && verdict.depends_on().all(spared)
+        position >= self.floor && (position >= self.newest || verdict.depends_on().all(spared))
     }
 }
 

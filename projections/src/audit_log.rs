@@ -1,16 +1,17 @@
 //! `audit_log`: who did what, when, with which credential. Follows the log.
 //!
-//! Each event stands once in `audit_log`, once in `audit_scope` for everyone who may see it, and
-//! once in `audit_credential` for each credential it was done with or done to. A query walks one
-//! index, newest first, and never scans.
+//! The log is the trail, and nothing of it is written twice; what stands here is its index. An event
+//! is once in `audit_scope` for everyone who may see it, and once in `audit_credential` for each
+//! credential it was done with or done to. A query walks one index, newest first, never scans, and
+//! reads the events it found where they are.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use sqlx::{PgConnection, PgPool};
 use tally_domain::{Action, Authorized, policy::Act};
-use tally_events::{ActorKind, Event, Position, Recorded, Sealed};
-use tally_store::{KeyRing, Projection};
+use tally_events::{ActorKind, Event, Position, Recorded};
+use tally_store::{KeyRing, Projection, events_at};
 use uuid::Uuid;
 
 use crate::{rows::Rows, users::QueryError};
@@ -33,22 +34,17 @@ impl Projection for AuditLog {
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["audit_log", "audit_scope", "audit_credential"]
+        &["audit_scope", "audit_credential"]
     }
 
     async fn apply(&self, connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
-        let mut entries = Rows::new(
-            "copy audit_log (position, recorded_at, name, stream_kind, stream_id, workspace_id, actor_kind, actor_id,
-                             credential_id, subject_id, request_id, data, sealed) from stdin (format binary)",
-        );
         let mut scopes = Rows::new(
             "copy audit_scope (scope_id, position, name, actor_id, subject_id) from stdin (format binary)",
         );
         let mut credentials =
             Rows::new("copy audit_credential (credential_id, position) from stdin (format binary)");
         for recorded in events {
-            let subject = recorded.event.concerns(recorded.stream).map(Uuid::from);
-            push_entry(&mut entries, recorded, subject);
+            let subject = subject_of(recorded);
             let person = (recorded.actor.kind == ActorKind::Person).then_some(recorded.actor.id).flatten();
             for scope in distinct([subject, person, recorded.workspace.map(Uuid::from)]) {
                 let (position, name) = (&recorded.position, &recorded.event.name());
@@ -58,34 +54,14 @@ impl Projection for AuditLog {
                 credentials.push(&[&credential, &recorded.position]);
             }
         }
-        entries.append(connection).await?;
         scopes.append(connection).await?;
         credentials.append(connection).await
     }
 }
 
-fn push_entry(entries: &mut Rows, recorded: &Recorded, subject: Option<Uuid>) {
-    let public = recorded.event.public();
-    let sealed: Map<String, Value> = public
-        .sealed
-        .iter()
-        .map(|(field, sealed)| ((*field).to_owned(), Value::String(sealed.to_string())))
-        .collect();
-    entries.push(&[
-        &recorded.position,
-        &recorded.recorded_at,
-        &recorded.event.name(),
-        &recorded.stream.kind().as_str(),
-        &recorded.stream.uuid(),
-        &recorded.workspace.map(Uuid::from),
-        &recorded.actor.kind.as_str(),
-        &recorded.actor.id,
-        &recorded.credential_id,
-        &subject,
-        &recorded.request_id.map(Uuid::from),
-        &Value::Object(public.data),
-        &Value::Object(sealed),
-    ]);
+/// Whom an event concerns.
+fn subject_of(recorded: &Recorded) -> Option<Uuid> {
+    recorded.event.concerns(recorded.stream).map(Uuid::from)
 }
 
 /// The ids among these, each once.
@@ -147,32 +123,16 @@ impl Act for ReadAuditTrail {
 pub struct AuditEntry {
     pub position: Position,
     pub recorded_at: DateTime<Utc>,
-    pub name: String,
-    pub stream_kind: String,
+    pub name: &'static str,
+    pub stream_kind: &'static str,
     pub stream_id: Uuid,
     pub workspace_id: Option<Uuid>,
-    pub actor_kind: String,
+    pub actor_kind: &'static str,
     pub actor_id: Option<Uuid>,
     pub credential_id: Option<Uuid>,
     pub subject_id: Option<Uuid>,
     pub request_id: Option<Uuid>,
     pub data: Map<String, Value>,
-}
-
-struct Row {
-    position: i64,
-    recorded_at: DateTime<Utc>,
-    name: String,
-    stream_kind: String,
-    stream_id: Uuid,
-    workspace_id: Option<Uuid>,
-    actor_kind: String,
-    actor_id: Option<Uuid>,
-    credential_id: Option<Uuid>,
-    subject_id: Option<Uuid>,
-    request_id: Option<Uuid>,
-    data: Value,
-    sealed: Value,
 }
 
 /// Reads a page of the audit trail.
@@ -188,16 +148,7 @@ pub async fn read_audit_trail(
     let ReadAuditTrail { filter, below, from, to, limit } = query.get();
     let below = below.map_or(i64::MAX, |below| below.0).min(to.0.saturating_add(1));
     let positions = find_positions(pool, user.0, filter, from.0, below, (*limit).clamp(1, PAGE_MAX)).await?;
-    let rows = sqlx::query_as!(
-        Row,
-        r#"select position, recorded_at, name, stream_kind, stream_id, workspace_id, actor_kind, actor_id,
-                  credential_id, subject_id, request_id, data, sealed
-             from audit_log where position = any($1) order by position desc"#,
-        &positions,
-    )
-    .fetch_all(pool)
-    .await?;
-    open(keys, rows).await
+    open(keys, &events_at(pool, &positions).await?).await
 }
 
 /// The positions on the page: one index walk each, `from` included and `below` excluded.
@@ -317,42 +268,41 @@ async fn find_credential_positions(
     .await
 }
 
-/// Opens the personal fields of a page in one go; those of an erased subject stay absent.
-async fn open(keys: &KeyRing, rows: Vec<Row>) -> Result<Vec<AuditEntry>, QueryError> {
-    let mut fields = Vec::new();
-    for (index, row) in rows.iter().enumerate() {
-        for (field, text) in row.sealed.as_object().into_iter().flatten() {
-            let sealed: Sealed =
-                text.as_str().unwrap_or_default().parse().map_err(tally_store::KeyRingError::from)?;
-            fields.push((index, field.clone(), sealed));
+/// Shows what of a page's events may be seen, their personal fields opened in one go; those of an
+/// erased subject stay absent.
+async fn open(keys: &KeyRing, events: &[Recorded]) -> Result<Vec<AuditEntry>, QueryError> {
+    let (mut entries, mut fields, mut sealed) = (Vec::new(), Vec::new(), Vec::new());
+    for recorded in events {
+        let public = recorded.event.public();
+        for (field, text) in public.sealed {
+            fields.push((entries.len(), field));
+            sealed.push(text);
         }
+        entries.push(AuditEntry::of(recorded, public.data));
     }
-    let sealed: Vec<Sealed> = fields.iter().map(|(_, _, sealed)| sealed.clone()).collect();
-    let opened = keys.open(&sealed).await?;
-    let mut entries: Vec<AuditEntry> = rows.into_iter().map(AuditEntry::from).collect();
-    for ((index, field, _), text) in fields.into_iter().zip(opened) {
+    for ((index, field), text) in fields.into_iter().zip(keys.open(&sealed).await?) {
         if let Some(text) = text {
-            entries[index].data.insert(field, Value::String(text.as_str().to_owned()));
+            entries[index].data.insert(field.to_owned(), Value::String(text.as_str().to_owned()));
         }
     }
     Ok(entries)
 }
 
-impl From<Row> for AuditEntry {
-    fn from(row: Row) -> Self {
+impl AuditEntry {
+    fn of(recorded: &Recorded, data: Map<String, Value>) -> Self {
         Self {
-            position: Position(row.position),
-            recorded_at: row.recorded_at,
-            name: row.name,
-            stream_kind: row.stream_kind,
-            stream_id: row.stream_id,
-            workspace_id: row.workspace_id,
-            actor_kind: row.actor_kind,
-            actor_id: row.actor_id,
-            credential_id: row.credential_id,
-            subject_id: row.subject_id,
-            request_id: row.request_id,
-            data: row.data.as_object().cloned().unwrap_or_default(),
+            position: recorded.position,
+            recorded_at: recorded.recorded_at,
+            name: recorded.event.name(),
+            stream_kind: recorded.stream.kind().as_str(),
+            stream_id: recorded.stream.uuid(),
+            workspace_id: recorded.workspace.map(Uuid::from),
+            actor_kind: recorded.actor.kind.as_str(),
+            actor_id: recorded.actor.id,
+            credential_id: recorded.credential_id,
+            subject_id: subject_of(recorded),
+            request_id: recorded.request_id.map(Uuid::from),
+            data,
         }
     }
 }

@@ -137,10 +137,3 @@ impl Field for Personal {
         self.sealed().put(out);
     }
 }
-
-/// A `json`, as text.
-impl Field for serde_json::Value {
-    fn put(&self, out: &mut Vec<u8>) {
-        put_written(out, |out| serde_json::to_writer(out, self).expect("a value is JSON"));
-    }
-}

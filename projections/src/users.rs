@@ -5,10 +5,10 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use tally_domain::{Action, Authorized, policy::Act};
 use tally_events::{
-    Event, Personal, Position, Recorded, UserId,
+    Event, Personal, Position, Recorded, Subject, UserId,
     user::{UserProfileChanged, UserRegistered},
 };
-use tally_store::{KeyRing, KeyRingError, Projection};
+use tally_store::{KeyRing, KeyRingError, Projection, ReadError};
 use uuid::Uuid;
 
 use crate::{by_id::ById, rows::Rows};
@@ -206,6 +206,8 @@ pub enum QueryError {
     #[error("the database did not answer")]
     Database(#[from] sqlx::Error),
     #[error(transparent)]
+    Log(#[from] ReadError),
+    #[error(transparent)]
     Keys(#[from] KeyRingError),
 }
 
@@ -234,8 +236,10 @@ pub async fn find_profile(
     user: UserId,
 ) -> Result<Option<Profile>, QueryError> {
     let row = sqlx::query!(
-        r#"select email, name, avatar_url, language, timezone, profile_description, created_at, updated_at
-             from users where id = $1"#,
+        r#"select u.email, u.name, u.avatar_url, u.language, u.timezone, u.profile_description, u.created_at,
+                  u.updated_at, k.wrapped as "wrapped?"
+             from users u left join keys.subject k on k.kind = 'user' and k.id = u.id
+            where u.id = $1"#,
         user.0,
     )
     .fetch_optional(pool)
@@ -250,7 +254,8 @@ pub async fn find_profile(
         row.profile_description,
     ];
     let present: Vec<&str> = columns.iter().flatten().map(String::as_str).collect();
-    let mut opened = keys.open_texts(&present).await?.into_iter();
+    let opened = keys.open_texts_with(Subject::User(user), row.wrapped.as_deref(), &present)?;
+    let mut opened = opened.into_iter();
     let [email, name, avatar_url, language, timezone, description] = columns.map(|column| {
         let text = column.and_then(|_| opened.next().flatten())?;
         Some(text.as_str().to_owned()).filter(|text| !text.is_empty())

@@ -40,6 +40,7 @@ pub fn with_session_settings(options: PgConnectOptions) -> PgConnectOptions {
         ("enable_seqscan", "off"),
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),
+        ("enable_material", "off"),
         // None of them is long enough to be worth compiling.
         ("jit", "off"),
     ])

@@ -140,14 +140,36 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn holder(&self, namespace: Namespace, value: &str) -> Result<Option<Uuid>, sqlx::Error> {
-        let blind = self.keys.blind(namespace, value);
-        sqlx::query_scalar!(
-            "select stream_id from claim where namespace = $1 and value = $2",
-            namespace.as_str(),
-            &blind[..],
+        let [holder] = self.holders([(namespace, value)]).await?;
+        Ok(holder)
+    }
+
+    /// Which streams hold several unique things, in one statement.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn holders<const N: usize>(
+        &self,
+        things: [(Namespace, &str); N],
+    ) -> Result<[Option<Uuid>; N], sqlx::Error> {
+        let namespaces = things.map(|(namespace, _)| namespace.as_str().to_owned());
+        let values = things.map(|(namespace, value)| self.keys.blind(namespace, value).to_vec());
+        let rows = sqlx::query!(
+            r#"select wanted.number as "number!", c.stream_id
+                 from unnest($1::text[], $2::bytea[]) with ordinality as wanted(namespace, value, number)
+                 join claim c on c.namespace = wanted.namespace and c.value = wanted.value"#,
+            &namespaces[..],
+            &values[..],
         )
-        .fetch_optional(&self.pool)
-        .await
+        .fetch_all(&self.pool)
+        .await?;
+        let mut holders = [None; N];
+        for row in rows {
+            if let Some(holder) = usize::try_from(row.number - 1).ok().and_then(|at| holders.get_mut(at)) {
+                *holder = Some(row.stream_id);
+            }
+        }
+        Ok(holders)
     }
 
     /// Executes a command: all of its events become durable, or none.

@@ -162,6 +162,23 @@ impl KeyRing {
             .collect()
     }
 
+    /// Opens one subject's sealed fields, in their text form, with the key that was read beside them:
+    /// the row of `keys.subject`, none if there is none any more.
+    ///
+    /// # Errors
+    /// When a text is not a sealed field of the subject, or was altered or moved.
+    pub fn open_texts_with(
+        &self,
+        subject: Subject,
+        wrapped: Option<&[u8]>,
+        texts: &[&str],
+    ) -> Result<Vec<Option<Zeroizing<String>>>, KeyRingError> {
+        let Some(wrapped) = wrapped else { return Ok(texts.iter().map(|_| None).collect()) };
+        let key = self.unwrap(subject, wrapped)?;
+        let open = |text: &&str| Ok(Some(text.parse::<Sealed>()?.open(&key)?));
+        texts.iter().map(open).collect()
+    }
+
     /// Opens sealed fields given in their text form, such as columns of a projection.
     ///
     /// # Errors

@@ -29,4 +29,4 @@ pub use limits::{Limit, Limited};
 pub use migrate::{MigrateError, Unknown, inline_version, migrate, pending_migrations};
 pub use projection::Projection;
 pub use purge::{Purged, purge};
-pub use read::{Head, ReadError, events_after, head, position_at_time};
+pub use read::{Head, ReadError, events_after, events_at, head, position_at_time};

@@ -73,14 +73,13 @@ pub(crate) async fn load(pool: &PgPool, streams: &[StreamId]) -> Result<Loaded, 
                   e.schema_version as "schema_version?", e.workspace_id, e.actor_kind as "actor_kind?",
                   e.actor_id, e.credential_id, e.request_id, e.causation as "causation?",
                   e.recorded_at as "recorded_at?", e.payload::text as "payload?",
-                  k.wrapped as "wrapped?"
+                  (select wrapped from keys.subject where kind = 'user' and id = wanted.id) as "wrapped?"
              from log_head h
             cross join unnest($1::uuid[]) as wanted(id)
              left join snapshot s on s.stream_id = wanted.id and s.schema_version = $2
              left join lateral (
                    select * from event
                     where stream_id = wanted.id and stream_version > coalesce(s.version, 0)) e on true
-             left join keys.subject k on k.kind = 'user' and k.id = wanted.id
             where h.one
             order by wanted.id, e.stream_version"#,
         &ids,

@@ -73,6 +73,29 @@ pub async fn events_after(
     Ok(events)
 }
 
+/// The events at these positions, the newest first.
+///
+/// # Errors
+/// When the database does not answer, or an event is of a newer release.
+pub async fn events_at(executor: impl PgExecutor<'_>, positions: &[i64]) -> Result<Vec<Recorded>, ReadError> {
+    let rows = sqlx::query_as!(
+        EventRow,
+        r#"select position, stream_id, stream_version, name, schema_version, workspace_id, actor_kind, actor_id,
+                  credential_id, request_id, causation, recorded_at, payload::text as "payload!"
+             from event
+            where position = any($1)
+            order by position desc"#,
+        positions,
+    )
+    .fetch_all(executor)
+    .await?;
+    let decode = |row: EventRow| {
+        let position = Position(row.position);
+        Stored::from(row).decode().map_err(|source| ReadError::Decode { position, source })
+    };
+    rows.into_iter().map(decode).collect()
+}
+
 /// The last position recorded before `time`; zero when there is none.
 ///
 /// # Errors

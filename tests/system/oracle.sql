@@ -92,18 +92,17 @@ create temporary view visible (name, clear, sealed) as values
     ('token.renewed', '{expires_at}', '{}'),
     ('token.revoked', '{reason}', '{}');
 
-create temporary view oracle_audit_log as
-select f.position, f.recorded_at, f.name, f.kind as stream_kind, f.stream_id, f.workspace_id, f.actor_kind, f.actor_id,
+create temporary view oracle_trail as
+select f.position, f.name, f.kind as stream_kind, f.stream_id, f.workspace_id, f.actor_kind, f.actor_id,
        f.credential_id,
        case f.kind when 'user' then f.stream_id else (f.payload->>'user_id')::uuid end as subject_id, f.request_id,
        (select coalesce(jsonb_object_agg(field, f.payload->field), '{}') from unnest(v.clear) as field) as data,
-       (select coalesce(jsonb_object_agg(field, pg_temp.sealed(f, field)), '{}') from unnest(v.sealed) as field
-         where f.payload->>field is not null) as sealed
+       array(select field from unnest(v.sealed) as field where f.payload->>field is not null) as personal
   from facts f join visible v using (name);
 
 create temporary view oracle_audit_scope as
 select distinct scope.id as scope_id, f.position, f.name, f.actor_id, f.subject_id
-  from oracle_audit_log f
+  from oracle_trail f
  cross join lateral (values (f.subject_id), (case when f.actor_kind = 'person' then f.actor_id end), (f.workspace_id))
        as scope (id)
  where scope.id is not null;

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use sqlx::PgConnection;
-use tally_events::{Position, Recorded};
+use tally_events::{Position, Recorded, WorkspaceId};
 use tally_projections::{
     INLINE_VERSION,
     credentials::Standing,
@@ -21,6 +21,7 @@ use tally_projections::{
 use tally_store::{CommitError, ConnectionLimits, ExecuteError, Projection};
 use tally_tests::eventually;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::{
     rebuild::read,
@@ -31,7 +32,8 @@ const CLIENTS: usize = 64;
 /// Between two things a client does: two processors run all of them, and the database.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The next version of a projection: every time in its rows is a day later.
+/// The next version of a projection: every time in its rows is a day later, and all of it happened in a
+/// workspace.
 struct Next(Arc<dyn Projection>);
 
 #[async_trait]
@@ -56,6 +58,7 @@ impl Projection for Next {
         let mut events = events.to_vec();
         for event in &mut events {
             event.recorded_at += TimeDelta::days(1);
+            event.workspace = Some(WorkspaceId(Uuid::nil()));
         }
         self.0.apply(connection, &events).await
     }

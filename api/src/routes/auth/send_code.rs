@@ -50,9 +50,10 @@ pub async fn send_code(
 
 async fn issue(app: &App, visitor: &Visitor, email: &EmailAddress, digits: &Digits) -> Result<(), ApiError> {
     for _ in 0..CLAIM_ATTEMPTS_MAX {
-        let login = app.store.holder(Namespace::LoginAddress, email.as_str()).await?;
-        let user = app.store.holder(Namespace::UserEmail, email.as_str()).await?.map(UserId);
-        let login = login.map_or_else(LoginId::new, LoginId);
+        let things =
+            [Namespace::LoginAddress, Namespace::UserEmail].map(|namespace| (namespace, email.as_str()));
+        let [login, user] = app.store.holders(things).await?;
+        let (login, user) = (login.map_or_else(LoginId::new, LoginId), user.map(UserId));
         let mut salt = [0; SALT_BYTES];
         fill_random(&mut salt);
         let key = app.keys().login_code();

@@ -84,8 +84,9 @@ async fn verify(
     typed: &Digits,
 ) -> Result<(Verification, Position), ApiError> {
     for _ in 0..CLAIM_ATTEMPTS_MAX {
-        let login = app.store.holder(Namespace::LoginAddress, email.as_str()).await?;
-        let user = app.store.holder(Namespace::UserEmail, email.as_str()).await?;
+        let things =
+            [Namespace::LoginAddress, Namespace::UserEmail].map(|namespace| (namespace, email.as_str()));
+        let [login, user] = app.store.holders(things).await?;
         let Some(login) = login else { return Ok((Verification::NoLiveCode, Position::ZERO)) };
         let command = VerifyCode {
             login: LoginId(login),

@@ -47,7 +47,7 @@ struct Page {
 struct Entry {
     position: Position,
     recorded_at: DateTime<Utc>,
-    name: String,
+    name: &'static str,
     stream: Named,
     actor: Actor,
     credential_id: Option<Uuid>,
@@ -59,13 +59,13 @@ struct Entry {
 
 #[derive(Serialize)]
 struct Named {
-    kind: String,
+    kind: &'static str,
     id: Uuid,
 }
 
 #[derive(Serialize)]
 struct Actor {
-    kind: String,
+    kind: &'static str,
     id: Option<Uuid>,
 }
 
