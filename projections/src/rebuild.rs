@@ -73,6 +73,9 @@ pub async fn rebuild(
         ("search_path", "rebuild,public"),
         ("synchronous_commit", "off"),
         ("maintenance_work_mem", SORT_MEMORY),
+        // One index for each projection at a time keeps a small machine busy; workers would hand each
+        // other their rows through files.
+        ("max_parallel_maintenance_workers", "0"),
         ("statement_timeout", "60s"),
     ]);
     let progress = Arc::new(progress);
@@ -270,8 +273,10 @@ impl Rebuild {
             if lock_progress(&mut transaction, self.projection.as_ref()).await?.is_none() {
                 return Ok(false);
             }
+            // The new tables bring no statistics, and nobody makes them for a while. Rough ones do:
+            // what reads them walks their indexes.
+            execute(&mut transaction, "set local default_statistics_target = 10").await?;
             for table in self.projection.tables() {
-                // The new table brings no statistics, and nobody makes them for a while.
                 execute(&mut transaction, &format!("analyze rebuild.{table}")).await?;
             }
             transaction.commit().await?;
