@@ -82,7 +82,7 @@ impl Command for Append {
     }
 
     fn begins(&self) -> Option<StreamId> {
-        Some(self.session.into())
+        (!self.exists).then(|| self.session.into())
     }
 
     fn decide(&self, world: &World, context: &Context) -> std::result::Result<Decision<()>, NotAsExpected> {
