@@ -36,6 +36,9 @@ const FLIP_EVENTS: i64 = 200;
 /// How long the flip, with every commit waiting behind it, waits for the readers of a table. Less
 /// than the second after which PostgreSQL looks for a deadlock, so that no reader is its victim.
 const READERS_TIMEOUT: &str = "400ms";
+/// How long it waits for those who vacuum one, with nobody behind it. Longer than the second after which
+/// PostgreSQL ends its own vacuum of a table that somebody waits for.
+const VACUUM_TIMEOUT: &str = "5s";
 /// Between two tries: commits go on.
 const FLIP_PAUSE: Duration = Duration::from_secs(1);
 /// How long a reader that stays is waited for.
@@ -334,6 +337,17 @@ async fn flip(
         exchange.push(format!("drop table public.{table}"));
         exchange.push(format!("alter table rebuild.{table} set schema public"));
     }
+    // Whoever vacuums a table holds a lock that the exchange needs, and may be at it for long. This
+    // waits for them before anybody waits for this, as long as PostgreSQL needs to call off a worker of
+    // its own that stands in somebody's way, and then keeps the next one out.
+    let both: Vec<String> = projection
+        .tables()
+        .iter()
+        .flat_map(|table| [format!("public.{table}"), format!("rebuild.{table}")])
+        .collect();
+    execute(&mut transaction, &format!("set local lock_timeout = '{VACUUM_TIMEOUT}'")).await?;
+    execute(&mut transaction, &format!("lock table {} in share update exclusive mode", both.join(", ")))
+        .await?;
     // Everybody's answers rest on it from here on.
     execute(&mut transaction, "set local synchronous_commit = on").await?;
     // The same first lock as every commit's, so no event can come in between.
