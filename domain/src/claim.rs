@@ -1,7 +1,7 @@
 //! Unique things, and whose data a fact brings with it: both follow from the event alone.
 
 use chrono::{DateTime, Utc};
-use tally_events::{Event, Personal, StreamId, Subject};
+use tally_events::{Event, LoginEvent, Personal, StreamId, Subject, UserEvent};
 
 use crate::login::READABLE_FOR;
 
@@ -29,18 +29,15 @@ impl Namespace {
 #[must_use]
 pub fn taken(event: &Event) -> Option<(Namespace, &str)> {
     let (namespace, value): (_, &Personal) = match event {
-        Event::UserRegistered(e) => (Namespace::UserEmail, &e.email),
-        Event::LoginCodeIssued(e) => (Namespace::LoginAddress, &e.email),
-        Event::UserProfileChanged(_)
-        | Event::UserSuspended(_)
-        | Event::UserReinstated(_)
-        | Event::LoginCodeRefused(_)
-        | Event::LoginCodeVerified(_)
-        | Event::SessionStarted(_)
-        | Event::SessionEnded(_)
-        | Event::TokenMinted(_)
-        | Event::TokenRenewed(_)
-        | Event::TokenRevoked(_) => return None,
+        Event::User(event) => match event {
+            UserEvent::Registered(e) => (Namespace::UserEmail, &e.email),
+            UserEvent::ProfileChanged(_) | UserEvent::Suspended(_) | UserEvent::Reinstated(_) => return None,
+        },
+        Event::Login(event) => match event {
+            LoginEvent::CodeIssued(e) => (Namespace::LoginAddress, &e.email),
+            LoginEvent::CodeRefused(_) | LoginEvent::CodeVerified(_) => return None,
+        },
+        Event::Session(_) | Event::Token(_) => return None,
     };
     Some((namespace, value.as_clear()?))
 }
@@ -56,18 +53,15 @@ pub fn introduced(
     now: DateTime<Utc>,
 ) -> Option<(Subject, Option<DateTime<Utc>>)> {
     let until = match event {
-        Event::UserRegistered(_) => None,
-        Event::LoginCodeIssued(_) => Some(now + READABLE_FOR),
-        Event::UserProfileChanged(_)
-        | Event::UserSuspended(_)
-        | Event::UserReinstated(_)
-        | Event::LoginCodeRefused(_)
-        | Event::LoginCodeVerified(_)
-        | Event::SessionStarted(_)
-        | Event::SessionEnded(_)
-        | Event::TokenMinted(_)
-        | Event::TokenRenewed(_)
-        | Event::TokenRevoked(_) => return None,
+        Event::User(event) => match event {
+            UserEvent::Registered(_) => None,
+            UserEvent::ProfileChanged(_) | UserEvent::Suspended(_) | UserEvent::Reinstated(_) => return None,
+        },
+        Event::Login(event) => match event {
+            LoginEvent::CodeIssued(_) => Some(now + READABLE_FOR),
+            LoginEvent::CodeRefused(_) | LoginEvent::CodeVerified(_) => return None,
+        },
+        Event::Session(_) | Event::Token(_) => return None,
     };
     Some((event.subject(stream)?, until))
 }

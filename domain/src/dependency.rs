@@ -1,7 +1,10 @@
 //! What a verdict rests on, and which events overthrow it.
 
 use chrono::{DateTime, Utc};
-use tally_events::{CredentialId, Event, Recorded, SessionId, StreamId, TokenId, UserId};
+use tally_events::{
+    CredentialId, Event, LoginEvent, Recorded, SessionEvent, SessionId, StreamId, TokenEvent, TokenId,
+    UserEvent, UserId,
+};
 use uuid::Uuid;
 
 use crate::principal::{PersonCredential, Principal};
@@ -83,25 +86,27 @@ pub enum Invalidation {
 /// What `recorded` overthrows. Exhaustive: a new event says what it means for verdicts.
 #[must_use]
 pub const fn invalidation(recorded: &Recorded) -> Invalidation {
-    match &recorded.event {
-        Event::UserSuspended(_) | Event::UserReinstated(_) => match recorded.stream {
-            StreamId::User(user) => Invalidation::Of(Dependency::User(user)),
-            StreamId::Login(_) | StreamId::Session(_) | StreamId::Token(_) => Invalidation::Everything,
+    match (&recorded.event, recorded.stream) {
+        (Event::User(event), StreamId::User(user)) => match event {
+            UserEvent::Suspended(_) | UserEvent::Reinstated(_) => Invalidation::Of(Dependency::User(user)),
+            UserEvent::Registered(_) | UserEvent::ProfileChanged(_) => Invalidation::Nothing,
         },
-        Event::SessionEnded(_) => match recorded.stream {
-            StreamId::Session(session) => Invalidation::Of(Dependency::Session(session)),
-            StreamId::Login(_) | StreamId::User(_) | StreamId::Token(_) => Invalidation::Everything,
+        (Event::Session(event), StreamId::Session(session)) => match event {
+            SessionEvent::Ended(_) => Invalidation::Of(Dependency::Session(session)),
+            SessionEvent::Started(_) => Invalidation::Nothing,
         },
-        Event::TokenRenewed(_) | Event::TokenRevoked(_) => match recorded.stream {
-            StreamId::Token(token) => Invalidation::Of(Dependency::Token(token)),
-            StreamId::Login(_) | StreamId::User(_) | StreamId::Session(_) => Invalidation::Everything,
+        (Event::Token(event), StreamId::Token(token)) => match event {
+            TokenEvent::Renewed(_) | TokenEvent::Revoked(_) => Invalidation::Of(Dependency::Token(token)),
+            TokenEvent::Minted(_) => Invalidation::Nothing,
         },
-        Event::UserRegistered(_)
-        | Event::UserProfileChanged(_)
-        | Event::LoginCodeIssued(_)
-        | Event::LoginCodeRefused(_)
-        | Event::LoginCodeVerified(_)
-        | Event::SessionStarted(_)
-        | Event::TokenMinted(_) => Invalidation::Nothing,
+        (Event::Login(event), StreamId::Login(_)) => match event {
+            LoginEvent::CodeIssued(_) | LoginEvent::CodeRefused(_) | LoginEvent::CodeVerified(_) => {
+                Invalidation::Nothing
+            }
+        },
+        // An event in a stream of another kind is damage.
+        (Event::User(_) | Event::Session(_) | Event::Token(_) | Event::Login(_), _) => {
+            Invalidation::Everything
+        }
     }
 }

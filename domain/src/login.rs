@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tally_events::{
-    CodeId, Event, Hidden, LoginId, Personal, Recorded, SessionId, StreamId, UserId,
+    CodeId, Event, Hidden, LoginEvent, LoginId, Personal, Recorded, SessionId, StreamId, UserId,
     login::{LoginCodeIssued, LoginCodeRefused, LoginCodeVerified, RefusalReason},
     seal::Key,
     session::SessionMethod,
@@ -60,9 +60,10 @@ impl Login {
     pub const INITIAL: Self = Self { live: None, issued: Vec::new(), guessed: Vec::new() };
 
     pub fn evolve(&mut self, recorded: &Recorded) {
+        let Event::Login(event) = &recorded.event else { return };
         let at = recorded.recorded_at;
-        match &recorded.event {
-            Event::LoginCodeIssued(e) => {
+        match event {
+            LoginEvent::CodeIssued(e) => {
                 self.live = Some(LiveCode {
                     id: e.code_id,
                     salt: e.salt.clone(),
@@ -72,7 +73,7 @@ impl Login {
                 });
                 remember(&mut self.issued, at, CODES_MAX);
             }
-            Event::LoginCodeRefused(e) => match e.reason {
+            LoginEvent::CodeRefused(e) => match e.reason {
                 RefusalReason::WrongCode => {
                     remember(&mut self.guessed, at, GUESSES_MAX);
                     self.live = self.live.take().and_then(|code| {
@@ -82,16 +83,7 @@ impl Login {
                 }
                 RefusalReason::SignupProhibited | RefusalReason::AccountSuspended => self.live = None,
             },
-            Event::LoginCodeVerified(_) => self.live = None,
-            Event::UserRegistered(_)
-            | Event::UserProfileChanged(_)
-            | Event::UserSuspended(_)
-            | Event::UserReinstated(_)
-            | Event::SessionStarted(_)
-            | Event::SessionEnded(_)
-            | Event::TokenMinted(_)
-            | Event::TokenRenewed(_)
-            | Event::TokenRevoked(_) => {}
+            LoginEvent::CodeVerified(_) => self.live = None,
         }
     }
 

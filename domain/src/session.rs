@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tally_events::{
-    CredentialId, Event, Personal, Position, Recorded, SessionId, StreamId, UserId,
+    CredentialId, Event, Personal, Position, Recorded, SessionEvent, SessionId, StreamId, UserId,
     session::{SessionEndReason, SessionEnded, SessionMethod, SessionStarted},
 };
 
@@ -34,8 +34,9 @@ impl Session {
     pub const INITIAL: Self = Self { started: None, ended: false };
 
     pub fn evolve(&mut self, recorded: &Recorded) {
-        match &recorded.event {
-            Event::SessionStarted(e) => {
+        let Event::Session(event) = &recorded.event else { return };
+        match event {
+            SessionEvent::Started(e) => {
                 self.started = Some(Started {
                     user: e.user_id,
                     method: e.method,
@@ -43,17 +44,7 @@ impl Session {
                     expires_at: e.expires_at,
                 });
             }
-            Event::SessionEnded(_) => self.ended = true,
-            Event::UserRegistered(_)
-            | Event::UserProfileChanged(_)
-            | Event::UserSuspended(_)
-            | Event::UserReinstated(_)
-            | Event::LoginCodeIssued(_)
-            | Event::LoginCodeRefused(_)
-            | Event::LoginCodeVerified(_)
-            | Event::TokenMinted(_)
-            | Event::TokenRenewed(_)
-            | Event::TokenRevoked(_) => {}
+            SessionEvent::Ended(_) => self.ended = true,
         }
     }
 

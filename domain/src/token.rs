@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tally_events::{
-    CredentialId, Event, Hidden, Personal, Position, Recorded, StreamId, TokenId, UserId,
+    CredentialId, Event, Hidden, Personal, Position, Recorded, StreamId, TokenEvent, TokenId, UserId,
     token::{RevocationReason, TokenKind, TokenMinted, TokenRenewed, TokenRevoked},
 };
 
@@ -46,8 +46,9 @@ impl Token {
     pub const INITIAL: Self = Self { minted: None, revoked: false };
 
     pub fn evolve(&mut self, recorded: &Recorded) {
-        match &recorded.event {
-            Event::TokenMinted(e) => {
+        let Event::Token(event) = &recorded.event else { return };
+        match event {
+            TokenEvent::Minted(e) => {
                 self.minted = Some(Minted {
                     user: e.user_id,
                     position: recorded.position,
@@ -55,21 +56,12 @@ impl Token {
                     expires_at: e.expires_at,
                 });
             }
-            Event::TokenRenewed(e) => {
+            TokenEvent::Renewed(e) => {
                 if let Some(minted) = &mut self.minted {
                     minted.expires_at = Some(e.expires_at);
                 }
             }
-            Event::TokenRevoked(_) => self.revoked = true,
-            Event::UserRegistered(_)
-            | Event::UserProfileChanged(_)
-            | Event::UserSuspended(_)
-            | Event::UserReinstated(_)
-            | Event::LoginCodeIssued(_)
-            | Event::LoginCodeRefused(_)
-            | Event::LoginCodeVerified(_)
-            | Event::SessionStarted(_)
-            | Event::SessionEnded(_) => {}
+            TokenEvent::Revoked(_) => self.revoked = true,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tally_events::{
-    CredentialId, Event, Personal, Position, Recorded, StreamId, UserId,
+    CredentialId, Event, Personal, Position, Recorded, StreamId, UserEvent, UserId,
     user::{UserProfileChanged, UserReinstated, UserSuspended},
 };
 
@@ -26,25 +26,18 @@ impl User {
     pub const INITIAL: Self = Self { registered: false, suspended: false, credentials_after: Position::ZERO };
 
     pub fn evolve(&mut self, recorded: &Recorded) {
-        match &recorded.event {
-            Event::UserRegistered(_) => self.registered = true,
-            Event::UserSuspended(_) => {
+        let Event::User(event) = &recorded.event else { return };
+        match event {
+            UserEvent::Registered(_) => self.registered = true,
+            UserEvent::Suspended(_) => {
                 self.suspended = true;
                 self.credentials_after = recorded.position;
             }
-            Event::UserReinstated(_) => {
+            UserEvent::Reinstated(_) => {
                 self.suspended = false;
                 self.credentials_after = recorded.position;
             }
-            Event::UserProfileChanged(_)
-            | Event::LoginCodeIssued(_)
-            | Event::LoginCodeRefused(_)
-            | Event::LoginCodeVerified(_)
-            | Event::SessionStarted(_)
-            | Event::SessionEnded(_)
-            | Event::TokenMinted(_)
-            | Event::TokenRenewed(_)
-            | Event::TokenRevoked(_) => {}
+            UserEvent::ProfileChanged(_) => {}
         }
     }
 }

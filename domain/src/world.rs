@@ -60,40 +60,65 @@ impl<O> Decision<O> {
     }
 }
 
-/// The folded state of one stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    User(User),
-    Login(Login),
-    Session(Session),
-    Token(Token),
+// The table: the name by which a decision asks for a stream, its id, and its state.
+macro_rules! states {
+    ($($name:ident($id:ident): $state:ident;)*) => {
+        /// The folded state of one stream.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum State {
+            $($state($state),)*
+        }
+
+        impl State {
+            /// The state of a stream in which nothing has happened.
+            #[must_use]
+            pub const fn initial(stream: StreamId) -> Self {
+                match stream {
+                    $(StreamId::$state(_) => Self::$state($state::INITIAL),)*
+                }
+            }
+
+            /// Folds one event. It cannot fail: it believes history.
+            pub fn evolve(&mut self, recorded: &Recorded) {
+                match self {
+                    $(Self::$state(state) => state.evolve(recorded),)*
+                }
+            }
+        }
+
+        // To look at a stream that `reads` forgot is a bug: nothing would notice the stream moving
+        // before the commit. Tests fail at it. In a release the stream looks as if nothing had happened
+        // in it: there is no account, session or token to let anybody in, and a commit that appends to
+        // it expects version 0 of it and fails.
+        impl World {
+            $(/// The state of a stream that the command reads.
+            ///
+            /// # Panics
+            /// In debug builds, when the command's `reads` does not name the stream.
+            #[must_use]
+            pub fn $name(&self, id: $id) -> &$state {
+                let stream = StreamId::$state(id);
+                let read = self.streams.get(&stream);
+                debug_assert!(read.is_some(), "{stream} was not read");
+                match read {
+                    Some((_, State::$state(state))) => state,
+                    _ => const { &$state::INITIAL },
+                }
+            })*
+        }
+    };
+}
+states! {
+    user(UserId): User;
+    login(LoginId): Login;
+    session(SessionId): Session;
+    token(TokenId): Token;
 }
 
 impl State {
     /// Raise it when the shape or meaning of any state changes: older snapshots are then ignored.
     pub const SNAPSHOT_VERSION: i16 = 1;
-
-    /// The state of a stream in which nothing has happened.
-    #[must_use]
-    pub const fn initial(stream: StreamId) -> Self {
-        match stream {
-            StreamId::User(_) => Self::User(User::INITIAL),
-            StreamId::Login(_) => Self::Login(Login::INITIAL),
-            StreamId::Session(_) => Self::Session(Session::INITIAL),
-            StreamId::Token(_) => Self::Token(Token::INITIAL),
-        }
-    }
-
-    /// Folds one event. It cannot fail: it believes history.
-    pub fn evolve(&mut self, recorded: &Recorded) {
-        match self {
-            Self::User(state) => state.evolve(recorded),
-            Self::Login(state) => state.evolve(recorded),
-            Self::Session(state) => state.evolve(recorded),
-            Self::Token(state) => state.evolve(recorded),
-        }
-    }
 }
 
 /// The streams a command reads, folded, each with the version the decision rests on.
@@ -127,37 +152,6 @@ impl World {
         }
         world
     }
-}
-
-// To look at a stream that `reads` forgot is a bug: nothing would notice the stream moving before
-// the commit. Tests fail at it. In a release the stream looks as if nothing had happened in it: there
-// is no account, session or token to let anybody in, and a commit that appends to it expects version
-// 0 of it and fails.
-macro_rules! typed_reads {
-    ($($name:ident: $id:ident => $state:ident;)*) => {
-        impl World {
-            $(/// The state of a stream that the command reads.
-            ///
-            /// # Panics
-            /// In debug builds, when the command's `reads` does not name the stream.
-            #[must_use]
-            pub fn $name(&self, id: $id) -> &$state {
-                let stream = StreamId::$state(id);
-                let read = self.streams.get(&stream);
-                debug_assert!(read.is_some(), "{stream} was not read");
-                match read {
-                    Some((_, State::$state(state))) => state,
-                    _ => const { &$state::INITIAL },
-                }
-            })*
-        }
-    };
-}
-typed_reads! {
-    user: UserId => User;
-    login: LoginId => Login;
-    session: SessionId => Session;
-    token: TokenId => Token;
 }
 
 #[cfg(test)]

@@ -72,111 +72,8 @@ ids! {
     CommandId;
 }
 
-fn parse_hyphenated(text: &str) -> Result<Uuid, uuid::Error> {
+pub(crate) fn parse_hyphenated(text: &str) -> Result<Uuid, uuid::Error> {
     uuid::fmt::Hyphenated::from_str(text).map(uuid::fmt::Hyphenated::into_uuid)
-}
-
-/// A stream, named by what it is the history of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum StreamId {
-    User(UserId),
-    Login(LoginId),
-    Session(SessionId),
-    Token(TokenId),
-}
-
-/// The kinds of stream, as stored in `stream.kind` and as the first word of every event name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum StreamKind {
-    User,
-    Login,
-    Session,
-    Token,
-}
-
-impl StreamKind {
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Login => "login",
-            Self::Session => "session",
-            Self::Token => "token",
-        }
-    }
-
-    #[must_use]
-    pub const fn stream(self, id: Uuid) -> StreamId {
-        match self {
-            Self::User => StreamId::User(UserId(id)),
-            Self::Login => StreamId::Login(LoginId(id)),
-            Self::Session => StreamId::Session(SessionId(id)),
-            Self::Token => StreamId::Token(TokenId(id)),
-        }
-    }
-}
-
-impl StreamId {
-    #[must_use]
-    pub const fn kind(self) -> StreamKind {
-        match self {
-            Self::User(_) => StreamKind::User,
-            Self::Login(_) => StreamKind::Login,
-            Self::Session(_) => StreamKind::Session,
-            Self::Token(_) => StreamKind::Token,
-        }
-    }
-
-    #[must_use]
-    pub const fn uuid(self) -> Uuid {
-        match self {
-            Self::User(id) => id.0,
-            Self::Login(id) => id.0,
-            Self::Session(id) => id.0,
-            Self::Token(id) => id.0,
-        }
-    }
-}
-
-macro_rules! stream_of {
-    ($($id:ident => $variant:ident),*) => {$(
-        impl From<$id> for StreamId {
-            fn from(id: $id) -> Self {
-                Self::$variant(id)
-            }
-        }
-    )*};
-}
-stream_of!(UserId => User, LoginId => Login, SessionId => Session, TokenId => Token);
-
-impl fmt::Display for StreamId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.kind().as_str(), self.uuid())
-    }
-}
-
-impl FromStr for StreamKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "user" => Ok(Self::User),
-            "login" => Ok(Self::Login),
-            "session" => Ok(Self::Session),
-            "token" => Ok(Self::Token),
-            other => Err(format!("unknown stream kind `{other}`")),
-        }
-    }
-}
-
-impl FromStr for StreamId {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (kind, id) = text.split_once(':').ok_or("a stream is written `kind:uuid`")?;
-        let id = parse_hyphenated(id).map_err(|error| error.to_string())?;
-        Ok(kind.parse::<StreamKind>()?.stream(id))
-    }
 }
 
 #[cfg(test)]
@@ -200,11 +97,5 @@ mod tests {
         ] {
             assert!(text.parse::<UserId>().is_err(), "{text} was accepted");
         }
-    }
-
-    #[test]
-    fn a_stream_prints_and_reads_back() {
-        let stream = StreamId::Token(TokenId::new());
-        assert_eq!(stream.to_string().parse(), Ok(stream));
     }
 }

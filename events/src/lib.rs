@@ -6,6 +6,7 @@
 
 pub mod actor;
 mod event;
+mod facts;
 pub mod hidden;
 pub mod ids;
 pub mod leaf;
@@ -16,6 +17,7 @@ pub mod public;
 pub mod recorded;
 pub mod seal;
 pub mod session;
+pub mod stream;
 pub mod token;
 pub mod upcast;
 pub mod user;
@@ -23,10 +25,13 @@ pub mod user;
 pub use actor::{Actor, ActorKind, CredentialId};
 pub use event::{DecodeError, Event};
 pub use hidden::Hidden;
-pub use ids::{
-    CodeId, CommandId, LoginId, RequestId, SessionId, StreamId, StreamKind, TokenId, UserId, WorkspaceId,
-};
+pub use ids::{CodeId, CommandId, LoginId, RequestId, SessionId, TokenId, UserId, WorkspaceId};
+pub use login::LoginEvent;
 pub use personal::Personal;
 pub use position::{Position, Version};
 pub use recorded::{Envelope, Recorded, Stored};
 pub use seal::{Place, Sealed, Subject};
+pub use session::SessionEvent;
+pub use stream::{StreamId, StreamKind};
+pub use token::TokenEvent;
+pub use user::UserEvent;

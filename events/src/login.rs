@@ -2,12 +2,53 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::{
+    facts::{Facts, facts},
     hidden::Hidden,
-    ids::{CodeId, SessionId, UserId},
+    ids::{CodeId, LoginId, SessionId, UserId},
     personal::Personal,
+    seal::Subject,
 };
+
+facts! {
+    /// The facts of an address's logins.
+    LoginEvent {
+        "login.code_issued" v 1 => CodeIssued(LoginCodeIssued) { email, address, user_agent };
+        "login.code_refused" v 1 => CodeRefused(LoginCodeRefused) { address, user_agent };
+        "login.code_verified" v 1 => CodeVerified(LoginCodeVerified) {};
+    }
+}
+
+impl Facts for LoginEvent {
+    type Id = LoginId;
+
+    fn subject(&self, _: LoginId) -> Option<Subject> {
+        let code = match self {
+            Self::CodeIssued(fact) => fact.code_id,
+            Self::CodeRefused(fact) => fact.code_id,
+            Self::CodeVerified(fact) => fact.code_id,
+        };
+        Some(Subject::Code(code))
+    }
+
+    fn concerns(&self, _: LoginId) -> Option<UserId> {
+        match self {
+            Self::CodeIssued(fact) => fact.user_id,
+            Self::CodeRefused(fact) => fact.user_id,
+            Self::CodeVerified(fact) => Some(fact.user_id),
+        }
+    }
+
+    fn public_data(&self) -> Value {
+        match self {
+            Self::CodeIssued(fact) => json!({ "code_id": fact.code_id, "expires_at": fact.expires_at }),
+            Self::CodeRefused(fact) => json!({ "code_id": fact.code_id, "reason": fact.reason }),
+            Self::CodeVerified(fact) => json!({ "code_id": fact.code_id, "session_id": fact.session_id }),
+        }
+    }
+}
 
 /// A code was made for the address; every earlier one is dead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

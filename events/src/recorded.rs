@@ -6,15 +6,15 @@ use uuid::Uuid;
 use crate::{
     actor::{Actor, CredentialId},
     event::{DecodeError, Event},
-    ids::{CommandId, RequestId, StreamId, StreamKind, WorkspaceId},
+    ids::{CommandId, RequestId, WorkspaceId},
     leaf,
     position::{Position, Version},
+    stream::{StreamId, StreamKind},
 };
 
 /// What surrounds every event of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Envelope {
-    pub workspace: Option<WorkspaceId>,
     pub actor: Actor,
     /// The credential the actor used; none at a login door and for the operator.
     pub credential: Option<CredentialId>,

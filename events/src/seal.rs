@@ -27,8 +27,9 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::{
     event::Event,
-    ids::{CodeId, StreamId, UserId},
+    ids::{CodeId, UserId},
     position::Version,
+    stream::StreamId,
 };
 
 /// Bytes in every key of the hierarchy.

@@ -2,8 +2,53 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use crate::{actor::CredentialId, ids::UserId, personal::Personal};
+use crate::{
+    actor::CredentialId,
+    facts::{Facts, facts},
+    ids::{SessionId, UserId},
+    personal::Personal,
+    seal::Subject,
+};
+
+facts! {
+    /// The facts of a session.
+    SessionEvent {
+        "session.started" v 1 => Started(SessionStarted) { address, user_agent };
+        "session.ended" v 1 => Ended(SessionEnded) {};
+    }
+}
+
+impl SessionEvent {
+    const fn user_id(&self) -> UserId {
+        match self {
+            Self::Started(fact) => fact.user_id,
+            Self::Ended(fact) => fact.user_id,
+        }
+    }
+}
+
+impl Facts for SessionEvent {
+    type Id = SessionId;
+
+    fn subject(&self, _: SessionId) -> Option<Subject> {
+        Some(Subject::User(self.user_id()))
+    }
+
+    fn concerns(&self, _: SessionId) -> Option<UserId> {
+        Some(self.user_id())
+    }
+
+    fn public_data(&self) -> Value {
+        match self {
+            Self::Started(fact) => json!({
+                "method": fact.method, "minted_by": fact.minted_by, "expires_at": fact.expires_at,
+            }),
+            Self::Ended(fact) => json!({ "reason": fact.reason }),
+        }
+    }
+}
 
 /// How the person proved who they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

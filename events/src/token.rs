@@ -2,13 +2,57 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::{
     actor::CredentialId,
+    facts::{Facts, facts},
     hidden::Hidden,
     ids::{TokenId, UserId},
     personal::Personal,
+    seal::Subject,
 };
+
+facts! {
+    /// The facts of a token.
+    TokenEvent {
+        "token.minted" v 1 => Minted(TokenMinted) { name };
+        "token.renewed" v 1 => Renewed(TokenRenewed) {};
+        "token.revoked" v 1 => Revoked(TokenRevoked) {};
+    }
+}
+
+impl TokenEvent {
+    const fn user_id(&self) -> UserId {
+        match self {
+            Self::Minted(fact) => fact.user_id,
+            Self::Renewed(fact) => fact.user_id,
+            Self::Revoked(fact) => fact.user_id,
+        }
+    }
+}
+
+impl Facts for TokenEvent {
+    type Id = TokenId;
+
+    fn subject(&self, _: TokenId) -> Option<Subject> {
+        Some(Subject::User(self.user_id()))
+    }
+
+    fn concerns(&self, _: TokenId) -> Option<UserId> {
+        Some(self.user_id())
+    }
+
+    fn public_data(&self) -> Value {
+        match self {
+            Self::Minted(fact) => json!({
+                "kind": fact.kind, "prefix": fact.prefix, "minted_by": fact.minted_by, "expires_at": fact.expires_at,
+            }),
+            Self::Renewed(fact) => json!({ "expires_at": fact.expires_at }),
+            Self::Revoked(fact) => json!({ "reason": fact.reason }),
+        }
+    }
+}
 
 /// The kinds of token that live in streams of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

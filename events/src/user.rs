@@ -1,8 +1,46 @@
 //! What happens to a person's account.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use crate::personal::Personal;
+use crate::{
+    facts::{Facts, facts},
+    ids::UserId,
+    personal::Personal,
+    seal::Subject,
+};
+
+facts! {
+    /// The facts of an account.
+    UserEvent {
+        "user.registered" v 1 => Registered(UserRegistered) { email, name };
+        "user.profile_changed" v 1 => ProfileChanged(UserProfileChanged) {
+            name, avatar_url, language, timezone, profile_description
+        };
+        "user.suspended" v 1 => Suspended(UserSuspended) {};
+        "user.reinstated" v 1 => Reinstated(UserReinstated) {};
+    }
+}
+
+impl Facts for UserEvent {
+    type Id = UserId;
+
+    fn subject(&self, user: UserId) -> Option<Subject> {
+        Some(Subject::User(user))
+    }
+
+    fn concerns(&self, user: UserId) -> Option<UserId> {
+        Some(user)
+    }
+
+    fn public_data(&self) -> Value {
+        match self {
+            Self::Registered(_) | Self::ProfileChanged(_) | Self::Suspended(_) | Self::Reinstated(_) => {
+                json!({})
+            }
+        }
+    }
+}
 
 /// The address proved itself for the first time: the account exists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

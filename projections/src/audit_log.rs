@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use sqlx::{PgConnection, PgPool};
 use tally_domain::{Action, Authorized, policy::Act};
-use tally_events::{ActorKind, Event, Position, Recorded};
+use tally_events::{ActorKind, Event, LoginEvent, Position, Recorded};
 use tally_store::{KeyRing, Projection, events_at};
 use uuid::Uuid;
 
@@ -72,18 +72,12 @@ fn distinct<const N: usize>(ids: [Option<Uuid>; N]) -> impl Iterator<Item = Uuid
 /// The credential an event was done to, beside the one it was done with.
 fn done_to(recorded: &Recorded) -> Option<Uuid> {
     match &recorded.event {
-        Event::SessionStarted(_)
-        | Event::SessionEnded(_)
-        | Event::TokenMinted(_)
-        | Event::TokenRenewed(_)
-        | Event::TokenRevoked(_) => Some(recorded.stream.uuid()),
-        Event::LoginCodeVerified(event) => Some(event.session_id.0),
-        Event::UserRegistered(_)
-        | Event::UserProfileChanged(_)
-        | Event::UserSuspended(_)
-        | Event::UserReinstated(_)
-        | Event::LoginCodeIssued(_)
-        | Event::LoginCodeRefused(_) => None,
+        Event::Session(_) | Event::Token(_) => Some(recorded.stream.uuid()),
+        Event::Login(event) => match event {
+            LoginEvent::CodeVerified(event) => Some(event.session_id.0),
+            LoginEvent::CodeIssued(_) | LoginEvent::CodeRefused(_) => None,
+        },
+        Event::User(_) => None,
     }
 }
 

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use tally_domain::{PersonCredential, Verdict, credential::CredentialHash};
-use tally_events::{CredentialId, Event, Position, Recorded, SessionId, TokenId, UserId, token::TokenMinted};
+use tally_events::{
+    CredentialId, Event, Position, Recorded, SessionId, TokenEvent, TokenId, UserId, token::TokenMinted,
+};
 use tally_store::Projection;
 use uuid::Uuid;
 
@@ -97,22 +99,14 @@ pub(crate) fn tokens_of(events: &[Recorded]) -> ById<Token<'_>> {
     let mut tokens = ById::<Token>::new();
     for recorded in events {
         let id = recorded.stream.uuid();
-        match &recorded.event {
-            Event::TokenMinted(event) => {
+        let Event::Token(event) = &recorded.event else { continue };
+        match event {
+            TokenEvent::Minted(event) => {
                 let (minted, expires_at) = (Some((event, recorded)), event.expires_at);
                 *tokens.create(id) = Token { minted, expires_at, revoked_at: None };
             }
-            Event::TokenRenewed(event) => tokens.change(id).expires_at = Some(event.expires_at),
-            Event::TokenRevoked(_) => tokens.change(id).revoked_at = Some(recorded.recorded_at),
-            Event::UserRegistered(_)
-            | Event::UserProfileChanged(_)
-            | Event::UserSuspended(_)
-            | Event::UserReinstated(_)
-            | Event::LoginCodeIssued(_)
-            | Event::LoginCodeRefused(_)
-            | Event::LoginCodeVerified(_)
-            | Event::SessionStarted(_)
-            | Event::SessionEnded(_) => {}
+            TokenEvent::Renewed(event) => tokens.change(id).expires_at = Some(event.expires_at),
+            TokenEvent::Revoked(_) => tokens.change(id).revoked_at = Some(recorded.recorded_at),
         }
     }
     tokens

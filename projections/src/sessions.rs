@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use tally_events::{
-    CredentialId, Event, Recorded,
+    CredentialId, Event, Recorded, SessionEvent,
     session::{SessionMethod, SessionStarted},
 };
 use tally_store::Projection;
@@ -35,19 +35,10 @@ impl Projection for Sessions {
         let mut sessions = ById::<Session>::new();
         for recorded in events {
             let id = recorded.stream.uuid();
-            match &recorded.event {
-                Event::SessionStarted(event) => sessions.create(id).started = Some((event, recorded)),
-                Event::SessionEnded(_) => sessions.change(id).ended_at = Some(recorded.recorded_at),
-                Event::UserRegistered(_)
-                | Event::UserProfileChanged(_)
-                | Event::UserSuspended(_)
-                | Event::UserReinstated(_)
-                | Event::LoginCodeIssued(_)
-                | Event::LoginCodeRefused(_)
-                | Event::LoginCodeVerified(_)
-                | Event::TokenMinted(_)
-                | Event::TokenRenewed(_)
-                | Event::TokenRevoked(_) => {}
+            let Event::Session(event) = &recorded.event else { continue };
+            match event {
+                SessionEvent::Started(event) => sessions.create(id).started = Some((event, recorded)),
+                SessionEvent::Ended(_) => sessions.change(id).ended_at = Some(recorded.recorded_at),
             }
         }
         let mut started = Rows::new(

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use tally_domain::{Action, Authorized, policy::Act};
 use tally_events::{
-    Event, Personal, Position, Recorded, Subject, UserId,
+    Event, Personal, Position, Recorded, Subject, UserEvent, UserId,
     user::{UserProfileChanged, UserRegistered},
 };
 use tally_store::{KeyRing, KeyRingError, Projection, ReadError};
@@ -37,23 +37,16 @@ impl Projection for Users {
         let mut accounts = ById::<Account>::new();
         for recorded in events {
             let id = recorded.stream.uuid();
-            match &recorded.event {
-                Event::UserRegistered(event) => {
+            let Event::User(event) = &recorded.event else { continue };
+            match event {
+                UserEvent::Registered(event) => {
                     accounts.create(id).registered = Some((event, recorded.recorded_at));
                 }
-                Event::UserProfileChanged(event) => {
+                UserEvent::ProfileChanged(event) => {
                     accounts.change(id).change_profile(event, recorded.recorded_at);
                 }
-                Event::UserSuspended(_) => accounts.change(id).closed = Some((true, recorded.position)),
-                Event::UserReinstated(_) => accounts.change(id).closed = Some((false, recorded.position)),
-                Event::LoginCodeIssued(_)
-                | Event::LoginCodeRefused(_)
-                | Event::LoginCodeVerified(_)
-                | Event::SessionStarted(_)
-                | Event::SessionEnded(_)
-                | Event::TokenMinted(_)
-                | Event::TokenRenewed(_)
-                | Event::TokenRevoked(_) => {}
+                UserEvent::Suspended(_) => accounts.change(id).closed = Some((true, recorded.position)),
+                UserEvent::Reinstated(_) => accounts.change(id).closed = Some((false, recorded.position)),
             }
         }
         let mut registered = Rows::new(

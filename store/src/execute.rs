@@ -262,7 +262,6 @@ impl Store {
         let Decision { events, outcome } = decision;
         let principal = command.principal();
         let envelope = Envelope {
-            workspace: None,
             actor: principal.actor(),
             credential: principal.credential(),
             request: request.request,

@@ -222,7 +222,7 @@ async fn append(
                 stream: draft.stream,
                 version: draft.version,
                 event: draft.event.clone(),
-                workspace: commit.envelope.workspace,
+                workspace: draft.event.workspace(draft.stream),
                 actor: commit.envelope.actor,
                 credential_id: commit.envelope.credential.map(tally_events::CredentialId::uuid),
                 request_id: commit.envelope.request,

@@ -10,7 +10,8 @@ use tally_domain::{
     world::State,
 };
 use tally_events::{
-    CodeId, Event, Hidden, LoginId, SessionId, StreamId, UserId, Version, login::RefusalReason, seal::Key,
+    CodeId, Event, Hidden, LoginEvent, LoginId, SessionId, StreamId, UserEvent, UserId, Version,
+    login::RefusalReason, seal::Key,
 };
 use uuid::Uuid;
 
@@ -147,7 +148,7 @@ impl Door {
     fn login(&self) -> &Login {
         match &self.login {
             State::Login(login) => login,
-            State::User(_) | State::Session(_) | State::Token(_) => unreachable!("a login stays one"),
+            _ => unreachable!("a login stays one"),
         }
     }
 
@@ -160,12 +161,12 @@ impl Door {
         let mut live: Option<(CodeId, DateTime<Utc>, u32)> = None;
         for (at, event) in &self.log {
             let answered = match event {
-                Event::LoginCodeIssued(e) => {
+                Event::Login(LoginEvent::CodeIssued(e)) => {
                     live = Some((e.code_id, e.expires_at, 0));
                     continue;
                 }
-                Event::LoginCodeRefused(e) => e.code_id,
-                Event::LoginCodeVerified(e) => e.code_id,
+                Event::Login(LoginEvent::CodeRefused(e)) => e.code_id,
+                Event::Login(LoginEvent::CodeVerified(e)) => e.code_id,
                 _ => continue,
             };
             let (id, expires_at, wrong) = live.expect("a code that is answered is live");
@@ -177,7 +178,7 @@ impl Door {
 }
 
 fn is_wrong_guess(event: &Event) -> bool {
-    matches!(event, Event::LoginCodeRefused(e) if e.reason == RefusalReason::WrongCode)
+    matches!(event, Event::Login(LoginEvent::CodeRefused(e)) if e.reason == RefusalReason::WrongCode)
 }
 
 fn email() -> EmailAddress {
@@ -203,12 +204,12 @@ proptest! {
             prop_assert!(login.issued.len() <= 5 && login.issued.is_sorted());
             prop_assert!(login.guessed.len() <= 30 && login.guessed.is_sorted());
         }
-        let codes = door.times(|event| matches!(event, Event::LoginCodeIssued(_)));
+        let codes = door.times(|event| matches!(event, Event::Login(LoginEvent::CodeIssued(_))));
         prop_assert!(at_most(1, TimeDelta::seconds(60), &codes), "two codes within a minute");
         prop_assert!(at_most(5, TimeDelta::hours(1), &codes), "six codes within an hour");
         let guesses = door.times(is_wrong_guess);
         prop_assert!(at_most(30, TimeDelta::days(1), &guesses), "31 wrong guesses within a day");
-        let registrations = door.times(|event| matches!(event, Event::UserRegistered(_)));
+        let registrations = door.times(|event| matches!(event, Event::User(UserEvent::Registered(_))));
         prop_assert!(registrations.len() <= 1, "one account per address");
         door.assert_one_live_code();
     }

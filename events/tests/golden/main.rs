@@ -45,9 +45,8 @@ fn every_sample_is_a_golden_file() {
 fn every_version_of_every_event_has_a_golden_file() {
     let there: BTreeSet<(String, u16)> =
         file::all().into_iter().map(|golden| (golden.name, golden.schema_version)).collect();
-    let due: BTreeSet<(String, u16)> = Event::NAMES
-        .iter()
-        .flat_map(|(name, latest)| (1..=*latest).map(|version| ((*name).to_owned(), version)))
+    let due: BTreeSet<(String, u16)> = Event::names()
+        .flat_map(|(name, latest)| (1..=latest).map(move |version| (name.to_owned(), version)))
         .collect();
     assert_eq!(there, due);
 }
@@ -56,7 +55,7 @@ fn every_version_of_every_event_has_a_golden_file() {
 fn every_version_but_the_latest_has_one_step_to_the_next() {
     let mut steps: Vec<(&str, u16)> = STEPS.iter().map(|step| (step.name, step.from)).collect();
     let mut due: Vec<(&str, u16)> =
-        Event::NAMES.iter().flat_map(|(name, latest)| (1..*latest).map(|version| (*name, version))).collect();
+        Event::names().flat_map(|(name, latest)| (1..latest).map(move |version| (name, version))).collect();
     steps.sort_unstable();
     due.sort_unstable();
     assert_eq!(steps, due);
@@ -91,7 +90,7 @@ fn an_event_of_the_latest_version_is_written_as_it_was_read() {
             compared += 1;
         }
     }
-    assert!(compared >= Event::NAMES.len(), "{compared} files are of the latest version");
+    assert!(compared >= Event::names().count(), "{compared} files are of the latest version");
 }
 
 #[test]

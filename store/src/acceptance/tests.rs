@@ -35,7 +35,6 @@ fn commit(expected: &[(u8, i64)], events: &[(u8, i64)]) -> Commit {
         keys: Vec::new(),
         idempotency: None,
         envelope: Envelope {
-            workspace: None,
             actor: Actor::OPERATOR,
             credential: None,
             request: None,

@@ -167,9 +167,9 @@ impl Parameters {
         }
         let name = self.get("name").map(str::to_owned);
         if let Some(name) = &name
-            && !Event::NAMES.iter().any(|(known, _)| known == name)
+            && !Event::names().any(|(known, _)| known == name)
         {
-            let known: Vec<&str> = Event::NAMES.iter().map(|(known, _)| *known).collect();
+            let known: Vec<&str> = Event::names().map(|(known, _)| known).collect();
             return Err(ApiError::bad_request(format!("unknown event name: known are {}", known.join(", "))));
         }
         let given = [
