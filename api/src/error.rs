@@ -25,11 +25,21 @@ pub struct ApiError {
     pub challenge: Option<&'static str>,
     /// The thing an earlier request with the same idempotency key made.
     pub existing: Option<String>,
+    /// Whether `/auth` and `/api` tell the code too, and how long to wait.
+    pub shows_code: bool,
 }
 
 impl ApiError {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, message: message.into(), retry_after: None, challenge: None, existing: None }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            retry_after: None,
+            challenge: None,
+            existing: None,
+            shows_code: false,
+        }
     }
 
     pub fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
@@ -37,7 +47,17 @@ impl ApiError {
     }
 
     pub fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "not found")
+        Self::missing("not found")
+    }
+
+    /// What is not there, or is none of the caller's business.
+    pub fn missing(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// It contradicts what is there.
+    pub fn conflict(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", message)
     }
 
     pub fn missing_authorization() -> Self {
@@ -93,7 +113,10 @@ impl ApiError {
 
 impl From<tally_domain::Denied> for ApiError {
     fn from(denied: tally_domain::Denied) -> Self {
-        Self::insufficient_scope(denied.needs)
+        match denied {
+            tally_domain::Denied::Credential { needs, .. } => Self::insufficient_scope(needs),
+            tally_domain::Denied::Role { .. } => Self::forbidden(denied.to_string()),
+        }
     }
 }
 
@@ -163,6 +186,12 @@ fn legacy(error: &ApiError) -> Response {
     let mut body = json!({ "error": error.message });
     if let Some(existing) = &error.existing {
         body["id"] = json!(existing);
+    }
+    if error.shows_code {
+        body["code"] = json!(error.code);
+        if let Some(wait) = error.retry_after {
+            body["retry_after_seconds"] = json!(whole_seconds(wait));
+        }
     }
     (error.status, Json(body)).into_response()
 }

@@ -10,6 +10,7 @@ mod execute;
 mod freshness;
 mod guard;
 mod head_timer;
+mod in_workspace;
 mod jwt;
 mod middleware;
 mod request_json;

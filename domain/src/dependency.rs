@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use tally_events::{
-    CredentialId, Event, LoginEvent, Recorded, SessionEvent, SessionId, StreamId, TokenEvent, TokenId,
-    UserEvent, UserId,
+    CredentialId, Event, InvitationEvent, LoginEvent, MemberEvent, MemberId, Recorded, SessionEvent,
+    SessionId, ShareLinkEvent, StreamId, TokenEvent, TokenId, UserEvent, UserId, WorkspaceEvent, WorkspaceId,
 };
 use uuid::Uuid;
 
@@ -15,6 +15,9 @@ pub enum Dependency {
     User(UserId),
     Session(SessionId),
     Token(TokenId),
+    /// A person's place in one workspace.
+    Member(MemberId),
+    Workspace(WorkspaceId),
 }
 
 impl Dependency {
@@ -25,6 +28,8 @@ impl Dependency {
             Self::User(id) => id.0,
             Self::Session(id) => id.0,
             Self::Token(id) => id.0,
+            Self::Member(id) => id.0,
+            Self::Workspace(id) => id.0,
         }
     }
 }
@@ -104,9 +109,39 @@ pub const fn invalidation(recorded: &Recorded) -> Invalidation {
                 Invalidation::Nothing
             }
         },
+        // Also who joins again: what rested on the membership before it does not rest on this one.
+        (Event::Member(event), StreamId::Member(member)) => match event {
+            MemberEvent::Joined(_) | MemberEvent::RoleChanged(_) | MemberEvent::Removed(_) => {
+                Invalidation::Of(Dependency::Member(member))
+            }
+        },
+        (Event::Workspace(event), StreamId::Workspace(workspace)) => match event {
+            WorkspaceEvent::Deleted(_) => Invalidation::Of(Dependency::Workspace(workspace)),
+            WorkspaceEvent::Created(_) | WorkspaceEvent::Changed(_) => Invalidation::Nothing,
+        },
+        // No verdict rests on these: whoever comes in by them is a member.
+        (Event::Invitation(event), StreamId::Invitation(_)) => match event {
+            InvitationEvent::Created(_)
+            | InvitationEvent::Accepted(_)
+            | InvitationEvent::Declined(_)
+            | InvitationEvent::Revoked(_) => Invalidation::Nothing,
+        },
+        (Event::ShareLink(event), StreamId::ShareLink(_)) => match event {
+            ShareLinkEvent::Created(_) | ShareLinkEvent::Used(_) | ShareLinkEvent::Revoked(_) => {
+                Invalidation::Nothing
+            }
+        },
         // An event in a stream of another kind is damage.
-        (Event::User(_) | Event::Session(_) | Event::Token(_) | Event::Login(_), _) => {
-            Invalidation::Everything
-        }
+        (
+            Event::User(_)
+            | Event::Session(_)
+            | Event::Token(_)
+            | Event::Login(_)
+            | Event::Member(_)
+            | Event::Workspace(_)
+            | Event::Invitation(_)
+            | Event::ShareLink(_),
+            _,
+        ) => Invalidation::Everything,
     }
 }

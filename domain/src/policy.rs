@@ -1,7 +1,10 @@
 //! Who may do what, as data. What no row allows is denied.
 
+use tally_events::Role;
+
 use crate::{
     credential::CredentialKind,
+    membership::Membership,
     principal::{Principal, PrincipalKind},
 };
 
@@ -23,12 +26,34 @@ pub enum Action {
     ReadAuditTrail,
     SuspendUser,
     ReinstateUser,
+    CreateWorkspace,
+    ListWorkspaces,
+    ReadWorkspace,
+    ChangeWorkspace,
+    DeleteWorkspace,
+    ListMembers,
+    ChangeMemberRole,
+    RemoveMember,
+    LeaveWorkspace,
+    InviteMember,
+    ListInvitations,
+    RevokeInvitation,
+    ListOwnInvitations,
+    AnswerInvitation,
+    CreateShareLink,
+    ReadShareLink,
+    RevokeShareLink,
+    JoinByShareLink,
+    ReadWorkspaceAuditTrail,
 }
 
 /// One row: an action, who may, and what everyone else is told.
 pub struct Rule {
     pub action: Action,
     pub allowed: &'static [PrincipalKind],
+    /// The least role in the workspace it is about; none: it is about no workspace, or about one that
+    /// the person is not in yet.
+    pub role: Option<Role>,
     /// The refusal's words: what is missing.
     pub needs: &'static str,
 }
@@ -45,7 +70,7 @@ const OPERATOR_ONLY: &str = "an operator on the machine is required";
 const LOGIN_DOOR: &str = "the login routes take no credential";
 
 /// The table.
-pub const RULES: [Rule; 15] = [
+pub const RULES: [Rule; 34] = [
     rule(Action::IssueLoginCode, &[ANONYMOUS], LOGIN_DOOR),
     rule(Action::VerifyLoginCode, &[ANONYMOUS], LOGIN_DOOR),
     rule(Action::EndSession, &[SESSION, CONSOLE], SESSION_ONLY),
@@ -61,10 +86,40 @@ pub const RULES: [Rule; 15] = [
     rule(Action::ReadAuditTrail, &[SESSION, CONSOLE, PAT], PERSON),
     rule(Action::SuspendUser, &[OPERATOR], OPERATOR_ONLY),
     rule(Action::ReinstateUser, &[OPERATOR], OPERATOR_ONLY),
+    rule(Action::CreateWorkspace, &[SESSION, CONSOLE, PAT], PERSON),
+    rule(Action::ListWorkspaces, &[SESSION, CONSOLE, PAT], PERSON),
+    within(Action::ReadWorkspace, Role::Member),
+    within(Action::ChangeWorkspace, Role::Admin),
+    within(Action::DeleteWorkspace, Role::Owner),
+    within(Action::ListMembers, Role::Member),
+    within(Action::ChangeMemberRole, Role::Admin),
+    within(Action::RemoveMember, Role::Admin),
+    within(Action::LeaveWorkspace, Role::Member),
+    within(Action::InviteMember, Role::Admin),
+    within(Action::ListInvitations, Role::Admin),
+    within(Action::RevokeInvitation, Role::Admin),
+    rule(Action::ListOwnInvitations, &[SESSION, CONSOLE, PAT], PERSON),
+    rule(Action::AnswerInvitation, &[SESSION, CONSOLE, PAT], PERSON),
+    within(Action::CreateShareLink, Role::Admin),
+    within(Action::ReadShareLink, Role::Admin),
+    within(Action::RevokeShareLink, Role::Admin),
+    rule(Action::JoinByShareLink, &[SESSION, CONSOLE, PAT], PERSON),
+    within(Action::ReadWorkspaceAuditTrail, Role::Admin),
 ];
 
 const fn rule(action: Action, allowed: &'static [PrincipalKind], needs: &'static str) -> Rule {
-    Rule { action, allowed, needs }
+    Rule { action, allowed, role: None, needs }
+}
+
+/// What members of a workspace do there, from this role on.
+const fn within(action: Action, role: Role) -> Rule {
+    Rule { action, allowed: &[SESSION, CONSOLE, PAT], role: Some(role), needs: PERSON }
+}
+
+/// The least role for an action in a workspace; none: no role allows it.
+#[must_use]
+pub fn role_needed(action: Action) -> Option<Role> {
+    RULES.iter().find(|rule| rule.action == action)?.role
 }
 
 /// Something policy decides on: every command and every query.
@@ -79,6 +134,7 @@ pub trait Act {
 #[derive(Debug)]
 pub struct Authorized<T> {
     principal: Principal,
+    membership: Option<Membership>,
     inner: T,
 }
 
@@ -86,6 +142,12 @@ impl<T> Authorized<T> {
     #[must_use]
     pub const fn principal(&self) -> &Principal {
         &self.principal
+    }
+
+    /// As whom in which workspace; none for what is about no workspace.
+    #[must_use]
+    pub const fn membership(&self) -> Option<&Membership> {
+        self.membership.as_ref()
     }
 
     #[must_use]
@@ -96,10 +158,13 @@ impl<T> Authorized<T> {
 
 /// Why policy said no.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{needs}")]
-pub struct Denied {
-    pub action: Action,
-    pub needs: &'static str,
+pub enum Denied {
+    /// Another credential is needed.
+    #[error("{needs}")]
+    Credential { action: Action, needs: &'static str },
+    /// The credential would do; the role in the workspace is too low.
+    #[error("insufficient permissions")]
+    Role { action: Action },
 }
 
 /// Lets `principal` issue `inner`, or says what is missing.
@@ -107,15 +172,40 @@ pub struct Denied {
 /// # Errors
 /// [`Denied`] when no row of the table allows it.
 pub fn authorize<T: Act>(principal: Principal, inner: T) -> Result<Authorized<T>, Denied> {
-    let denied = |needs| Denied { action: T::ACTION, needs };
+    allowed(principal, None, inner)
+}
+
+/// The same for what is about a workspace, by a member of it.
+///
+/// # Errors
+/// [`Denied`] when no row of the table allows it, or the role is too low.
+pub fn authorize_within<T: Act>(
+    principal: Principal,
+    membership: Membership,
+    inner: T,
+) -> Result<Authorized<T>, Denied> {
+    allowed(principal, Some(membership), inner)
+}
+
+fn allowed<T: Act>(
+    principal: Principal,
+    membership: Option<Membership>,
+    inner: T,
+) -> Result<Authorized<T>, Denied> {
+    let denied = |needs| Denied::Credential { action: T::ACTION, needs };
     let rule = RULES
         .iter()
         .find(|rule| rule.action == T::ACTION)
         .ok_or_else(|| denied("no rule allows this action"))?;
-    if rule.allowed.contains(&principal.kind()) {
-        Ok(Authorized { principal, inner })
+    if !rule.allowed.contains(&principal.kind()) {
+        return Err(denied(rule.needs));
+    }
+    let own = membership.filter(|membership| Some(membership.user) == principal.user());
+    let suffices = |needed| own.is_some_and(|membership| membership.role >= needed);
+    if rule.role.is_none_or(suffices) {
+        Ok(Authorized { principal, membership: own, inner })
     } else {
-        Err(denied(rule.needs))
+        Err(Denied::Role { action: T::ACTION })
     }
 }
 
@@ -152,5 +242,37 @@ mod tests {
         }
         let denied = authorize(Principal::Anonymous, Read).map(|_| ()).unwrap_err();
         assert_eq!(denied.to_string(), PERSON);
+    }
+
+    struct Change;
+    impl Act for Change {
+        const ACTION: Action = Action::ChangeWorkspace;
+    }
+
+    fn ada() -> Principal {
+        crate::testing::by_session(crate::testing::session(1))
+    }
+
+    fn membership(user: tally_events::UserId, role: Role) -> Membership {
+        Membership { workspace: crate::testing::WORKSPACE, user, role }
+    }
+
+    #[test]
+    fn in_a_workspace_the_role_decides() {
+        use crate::testing::ADA;
+        for (role, allowed) in [(Role::Member, false), (Role::Admin, true), (Role::Owner, true)] {
+            let authorized = authorize_within(ada(), membership(ADA, role), Change);
+            assert_eq!(authorized.is_ok(), allowed, "{role:?}");
+        }
+        let denied = authorize_within(ada(), membership(ADA, Role::Member), Change).map(|_| ()).unwrap_err();
+        assert_eq!(denied.to_string(), "insufficient permissions");
+    }
+
+    #[test]
+    fn nobody_acts_in_a_workspace_without_a_membership_of_their_own() {
+        use crate::testing::EVE;
+        assert!(authorize(ada(), Change).is_err());
+        assert!(authorize_within(ada(), membership(EVE, Role::Owner), Change).is_err());
+        assert!(authorize_within(Principal::Operator, membership(EVE, Role::Owner), Change).is_err());
     }
 }

@@ -4,14 +4,18 @@ use std::fmt::Debug;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tally_events::{
-    Actor, CodeId, CommandId, CredentialId, Event, Hidden, LoginId, Personal, Position, Recorded, SessionId,
-    StreamId, TokenId, UserId, Version,
+    Actor, CodeId, CommandId, CredentialId, Event, Hidden, LoginId, MemberId, Personal, Position, Recorded,
+    Role, SessionId, StreamId, TokenId, UserId, Version, WorkspaceId,
+    member::{Admission, MemberJoined, MemberRemoved, MemberRoleChanged, RemovalReason},
+    session::{SessionEndReason, SessionEnded, SessionMethod, SessionStarted},
     token::{TokenKind, TokenMinted},
     user::{UserRegistered, UserReinstated, UserSuspended},
+    workspace::{WorkspaceCreated, WorkspaceDeleted},
 };
 use uuid::Uuid;
 
 use crate::{
+    membership::Person,
     principal::{PersonCredential, Principal},
     world::{Command, Context, Decision, World},
 };
@@ -21,6 +25,8 @@ pub(crate) const START: DateTime<Utc> = DateTime::from_timestamp(1_767_225_600, 
 
 pub(crate) const ADA: UserId = UserId(Uuid::from_u128(0xADA));
 pub(crate) const EVE: UserId = UserId(Uuid::from_u128(0xE7E));
+pub(crate) const BOB: UserId = UserId(Uuid::from_u128(0xB0B));
+pub(crate) const WORKSPACE: WorkspaceId = WorkspaceId(Uuid::from_u128(0x3037));
 pub(crate) const LOGIN: LoginId = LoginId(Uuid::from_u128(0x106));
 
 pub(crate) const fn code(number: u32) -> CodeId {
@@ -130,6 +136,86 @@ pub(crate) fn reinstated() -> Fact {
     fact(ADA, UserReinstated {})
 }
 
+/// Somebody has an account and the session of their own.
+pub(crate) fn logged_in(user: UserId) -> [Fact; 2] {
+    let (email, name) = (Personal::clear("somebody@example.org"), Personal::clear("somebody"));
+    let started = SessionStarted {
+        user_id: user,
+        method: SessionMethod::EmailCode,
+        minted_by: None,
+        expires_at: after(TimeDelta::days(30)),
+        address: None,
+        user_agent: None,
+    };
+    [fact(user, UserRegistered { email, name }), fact(session_of(user), started)]
+}
+
+/// The session of [`logged_in`].
+pub(crate) const fn session_of(user: UserId) -> SessionId {
+    SessionId(user.0)
+}
+
+/// Somebody, by the session of [`logged_in`].
+pub(crate) const fn by(user: UserId) -> Principal {
+    let (id, expires_at) = (session_of(user), DateTime::<Utc>::MAX_UTC);
+    person(user, PersonCredential::Session { id, expires_at })
+}
+
+/// The same, as commands name them.
+pub(crate) const fn acting(user: UserId) -> Person {
+    Person { user, credential: CredentialId::Session(session_of(user)) }
+}
+
+/// The session of [`logged_in`] ended.
+pub(crate) fn logged_out(user: UserId) -> Fact {
+    fact(session_of(user), SessionEnded { user_id: user, reason: SessionEndReason::LoggedOut })
+}
+
+/// The workspace is there, and nobody in it yet.
+pub(crate) fn opened() -> Fact {
+    let event = WorkspaceCreated {
+        slug: Personal::clear("team"),
+        name: Personal::clear("Team"),
+        issue_prefix: Personal::clear("TEAM"),
+        description: None,
+        context: None,
+        settings: None,
+        repos: None,
+        avatar_url: None,
+        replaces: None,
+    };
+    fact(WORKSPACE, event)
+}
+
+/// The workspace was deleted.
+pub(crate) fn deleted() -> Fact {
+    fact(WORKSPACE, WorkspaceDeleted {})
+}
+
+pub(crate) fn member(user: UserId) -> MemberId {
+    MemberId::of(WORKSPACE, user)
+}
+
+/// Somebody came into the workspace.
+pub(crate) fn joined(user: UserId, role: Role) -> Fact {
+    let (workspace_id, admission) = (WORKSPACE, Admission::Creation);
+    fact(member(user), MemberJoined { workspace_id, user_id: user, role, admission })
+}
+
+pub(crate) fn role_changed(user: UserId, role: Role) -> (StreamId, Event) {
+    (member(user).into(), MemberRoleChanged { workspace_id: WORKSPACE, user_id: user, role }.into())
+}
+
+pub(crate) fn removed(user: UserId, reason: RemovalReason) -> (StreamId, Event) {
+    (member(user).into(), MemberRemoved { workspace_id: WORKSPACE, user_id: user, reason }.into())
+}
+
+impl From<(StreamId, Event)> for Fact {
+    fn from((stream, event): (StreamId, Event)) -> Self {
+        fact(stream, event)
+    }
+}
+
 /// What has happened, who asks, and when.
 pub(crate) struct Given {
     history: Vec<Fact>,
@@ -183,6 +269,12 @@ where
     #[track_caller]
     pub(crate) fn unchanged(self, outcome: C::Outcome) {
         assert_eq!(self.0, Ok(Decision::unchanged(outcome)));
+    }
+
+    /// Why it was refused, for a story of several commands.
+    #[track_caller]
+    pub(crate) fn refusal(self) -> C::Refusal {
+        self.0.expect_err("the command is refused")
     }
 
     #[track_caller]

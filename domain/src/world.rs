@@ -4,9 +4,15 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use tally_events::{Event, LoginId, Recorded, SessionId, StreamId, TokenId, UserId, Version};
+use tally_events::{
+    Event, InvitationId, LoginId, MemberId, Recorded, SessionId, ShareLinkId, StreamId, TokenId, UserId,
+    Version, WorkspaceId,
+};
 
-use crate::{login::Login, policy::Act, principal::Principal, session::Session, token::Token, user::User};
+use crate::{
+    invitation::Invitation, login::Login, member::Member, policy::Act, principal::Principal,
+    session::Session, share_link::ShareLink, token::Token, user::User, workspace::Workspace,
+};
 
 /// What a decision may know beside history: the moment and who asks.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +120,10 @@ states! {
     login(LoginId): Login;
     session(SessionId): Session;
     token(TokenId): Token;
+    workspace(WorkspaceId): Workspace;
+    member(MemberId): Member;
+    invitation(InvitationId): Invitation;
+    share_link(ShareLinkId): ShareLink;
 }
 
 impl State {

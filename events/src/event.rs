@@ -7,16 +7,20 @@ use serde::Deserializer;
 use crate::{
     facts::Facts,
     ids::{UserId, WorkspaceId},
+    invitation::InvitationEvent,
     login::LoginEvent,
+    member::MemberEvent,
     personal::Personal,
     position::Version,
     public::Public,
     seal::{Place, Sealed, Subject},
     session::SessionEvent,
+    share_link::ShareLinkEvent,
     stream::{StreamId, for_each_kind},
     token::TokenEvent,
     upcast::{self, UpcastError},
     user::UserEvent,
+    workspace::WorkspaceEvent,
 };
 
 macro_rules! events {
@@ -114,7 +118,9 @@ macro_rules! events {
             #[must_use]
             pub fn public(&self) -> Public {
                 match self {
-                    $(Self::$kind(facts) => Public::new(facts.public_data(), &facts.personal()),)*
+                    $(Self::$kind(facts) => {
+                        Public::new(facts.public_data(), &facts.personal(), facts.withheld())
+                    })*
                 }
             }
 

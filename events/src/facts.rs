@@ -26,6 +26,11 @@ pub(crate) trait Facts {
     /// What of it may leave the building beside its personal fields: an object. Hashes, salts and MACs
     /// never do.
     fn public_data(&self) -> Value;
+
+    /// Personal fields that stay in the building even so.
+    fn withheld(&self) -> &'static [&'static str] {
+        &[]
+    }
 }
 
 /// A field of personal data that is always there, or only sometimes.
@@ -60,7 +65,7 @@ macro_rules! facts {
     (
         $(#[$doc:meta])*
         $facts:ident {
-            $($name:literal v $version:literal => $variant:ident($payload:ident) { $($field:ident),* };)*
+            $($name:literal v $version:literal => $variant:ident($payload:ty) { $($field:ident),* };)*
         }
     ) => {
         $(#[$doc])*
@@ -114,23 +119,26 @@ macro_rules! facts {
 
             #[allow(unused_variables, reason = "some facts hold nothing personal")]
             pub(crate) fn personal(&self) -> Vec<(&'static str, &$crate::personal::Personal)> {
-                use $crate::facts::PersonalField;
-                let fields = match self {
-                    $(Self::$variant(fact) => vec![$((stringify!($field), fact.$field.present())),*],)*
+                let fields: Vec<(_, Option<&$crate::personal::Personal>)> = match self {
+                    $(Self::$variant(fact) => {
+                        vec![$((stringify!($field), $crate::facts::PersonalField::present(&fact.$field))),*]
+                    })*
                 };
                 fields.into_iter().filter_map(|(name, field)| Some((name, field?))).collect()
             }
 
             #[allow(unused_variables, reason = "some facts hold nothing personal")]
             pub(crate) fn personal_mut(&mut self) -> Vec<(&'static str, &mut $crate::personal::Personal)> {
-                use $crate::facts::PersonalField;
-                let fields = match self {
-                    $(Self::$variant(fact) => vec![$((stringify!($field), fact.$field.present_mut())),*],)*
+                let fields: Vec<(_, Option<&mut $crate::personal::Personal>)> = match self {
+                    $(Self::$variant(fact) => {
+                        vec![$((stringify!($field), $crate::facts::PersonalField::present_mut(&mut fact.$field))),*]
+                    })*
                 };
                 fields.into_iter().filter_map(|(name, field)| Some((name, field?))).collect()
             }
 
             /// The one spelling of a sealed field's event and field names, if there is such a field.
+            #[allow(unused_variables, reason = "some kinds hold nothing personal")]
             pub(crate) fn sealed_field(event: &str, field: &str) -> Option<(&'static str, &'static str)> {
                 $($(if event == $name && field == stringify!($field) {
                     return Some(($name, stringify!($field)));

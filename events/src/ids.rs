@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 macro_rules! ids {
@@ -66,10 +67,36 @@ ids! {
     TokenId;
     /// A workspace; Remoco calls it an org.
     WorkspaceId;
+    /// A person in a workspace, whether they are there now or were once.
+    MemberId;
+    /// An invitation into a workspace.
+    InvitationId;
+    /// A link by which whoever knows it may join a workspace.
+    ShareLinkId;
     /// One request at the door.
     RequestId;
     /// One command; every event it appended carries it as `causation`.
     CommandId;
+}
+
+impl MemberId {
+    /// The same for the same two, so that a person who comes back is the member they were, and no two
+    /// histories can disagree on who is in (UUID version 8, RFC 9562 section 5.8).
+    ///
+    /// # Panics
+    /// Never: a digest has more bytes than an id.
+    #[must_use]
+    pub fn of(workspace: WorkspaceId, user: UserId) -> Self {
+        let digest = Sha256::new()
+            .chain_update(b"tally member\0")
+            .chain_update(workspace.0.as_bytes())
+            .chain_update(user.0.as_bytes())
+            .finalize();
+        Self(
+            uuid::Builder::from_custom_bytes(*digest.first_chunk().expect("a digest has 32 bytes"))
+                .into_uuid(),
+        )
+    }
 }
 
 pub(crate) fn parse_hyphenated(text: &str) -> Result<Uuid, uuid::Error> {
@@ -84,6 +111,14 @@ mod tests {
     fn an_id_reads_in_any_letter_case_and_prints_in_lower_case() {
         let id: UserId = "0198E3C0-0000-7000-8000-0000000000AB".parse().unwrap();
         assert_eq!(id.to_string(), "0198e3c0-0000-7000-8000-0000000000ab");
+    }
+
+    /// Frozen: the id of every member there is follows from it.
+    #[test]
+    fn a_members_id_follows_from_workspace_and_person() {
+        let (workspace, user) = (WorkspaceId(Uuid::from_u128(1)), UserId(Uuid::from_u128(2)));
+        assert_eq!(MemberId::of(workspace, user).to_string(), "2c723eff-6ed0-84b9-b94a-9035ff7ad1b3");
+        assert_ne!(MemberId::of(workspace, UserId(Uuid::from_u128(1))), MemberId::of(workspace, user));
     }
 
     #[test]

@@ -15,9 +15,10 @@ pub struct Public {
 }
 
 impl Public {
-    pub(crate) fn new(data: Value, personal: &[(&'static str, &Personal)]) -> Self {
+    pub(crate) fn new(data: Value, personal: &[(&'static str, &Personal)], withheld: &[&str]) -> Self {
         let Value::Object(data) = data else { return Self::default() };
-        let sealed = personal.iter().filter_map(|(name, field)| Some((*name, field.sealed()?.clone())));
+        let shown = personal.iter().filter(|(name, _)| !withheld.contains(name));
+        let sealed = shown.filter_map(|(name, field)| Some((*name, field.sealed()?.clone())));
         Self { data, sealed: sealed.collect() }
     }
 }

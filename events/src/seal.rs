@@ -27,7 +27,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::{
     event::Event,
-    ids::{CodeId, UserId},
+    ids::{CodeId, InvitationId, UserId, WorkspaceId, parse_hyphenated},
     position::Version,
     stream::StreamId,
 };
@@ -115,6 +115,10 @@ pub enum Subject {
     User(UserId),
     /// Somebody who asked for a login code and may not even have an account.
     Code(CodeId),
+    /// What the members of a workspace say of it.
+    Workspace(WorkspaceId),
+    /// Somebody who was invited and may not even have an account.
+    Invitation(InvitationId),
 }
 
 impl Subject {
@@ -123,6 +127,8 @@ impl Subject {
         match self {
             Self::User(id) => id.0,
             Self::Code(id) => id.0,
+            Self::Workspace(id) => id.0,
+            Self::Invitation(id) => id.0,
         }
     }
 
@@ -131,6 +137,8 @@ impl Subject {
         match self {
             Self::User(_) => "user",
             Self::Code(_) => "code",
+            Self::Workspace(_) => "workspace",
+            Self::Invitation(_) => "invitation",
         }
     }
 }
@@ -145,9 +153,13 @@ impl FromStr for Subject {
     type Err = SealError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.split_once(':') {
-            Some(("user", id)) => id.parse().map(Self::User).map_err(|_| SealError::Malformed),
-            Some(("code", id)) => id.parse().map(Self::Code).map_err(|_| SealError::Malformed),
+        let (kind, id) = text.split_once(':').ok_or(SealError::Malformed)?;
+        let id = parse_hyphenated(id).map_err(|_| SealError::Malformed)?;
+        match kind {
+            "user" => Ok(Self::User(UserId(id))),
+            "code" => Ok(Self::Code(CodeId(id))),
+            "workspace" => Ok(Self::Workspace(WorkspaceId(id))),
+            "invitation" => Ok(Self::Invitation(InvitationId(id))),
             _ => Err(SealError::Malformed),
         }
     }

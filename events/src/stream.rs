@@ -4,7 +4,9 @@ use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
 
-use crate::ids::{LoginId, SessionId, TokenId, UserId, parse_hyphenated};
+use crate::ids::{
+    InvitationId, LoginId, MemberId, SessionId, ShareLinkId, TokenId, UserId, WorkspaceId, parse_hyphenated,
+};
 
 /// The table of stream kinds: the kind, its id, its facts, and its word, which is stored in
 /// `stream.kind` and begins the name of each of its events. A new kind is one row here, and one file
@@ -16,6 +18,10 @@ macro_rules! for_each_kind {
             Login(LoginId, LoginEvent) "login";
             Session(SessionId, SessionEvent) "session";
             Token(TokenId, TokenEvent) "token";
+            Workspace(WorkspaceId, WorkspaceEvent) "workspace";
+            Member(MemberId, MemberEvent) "member";
+            Invitation(InvitationId, InvitationEvent) "invitation";
+            ShareLink(ShareLinkId, ShareLinkEvent) "share_link";
         }
     };
 }
@@ -36,6 +42,8 @@ macro_rules! streams {
         }
 
         impl StreamKind {
+            pub const ALL: &'static [Self] = &[$(Self::$kind),*];
+
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {

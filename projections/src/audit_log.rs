@@ -77,7 +77,11 @@ fn done_to(recorded: &Recorded) -> Option<Uuid> {
             LoginEvent::CodeVerified(event) => Some(event.session_id.0),
             LoginEvent::CodeIssued(_) | LoginEvent::CodeRefused(_) => None,
         },
-        Event::User(_) => None,
+        Event::User(_)
+        | Event::Workspace(_)
+        | Event::Member(_)
+        | Event::Invitation(_)
+        | Event::ShareLink(_) => None,
     }
 }
 

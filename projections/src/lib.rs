@@ -1,7 +1,7 @@
 //! Answers: tables that are folds of the log, and the queries that read them.
 //!
-//! Inline projections ([`users`], [`sessions`], [`credentials`]) are written in the transaction of
-//! the events: what authentication reads never lags. The others follow the log, driven by
+//! Inline projections are written in the transaction of the events: what a credential is good for, and
+//! what a member may do in a workspace, never lags. The others follow the log, driven by
 //! [`runner`]. [`rebuild`] and [`verify`] run the same code over other tables.
 //!
 //! A new projection is one file here, one line in [`inline`] or [`following`], and a migration.
@@ -10,16 +10,21 @@ pub mod audit_log;
 mod by_id;
 pub mod credentials;
 mod fold;
+pub mod invitations;
+pub mod members;
+mod open;
 mod pages;
 pub mod rebuild;
 mod rows;
 pub mod runner;
 pub mod sessions;
 mod shadow;
+pub mod share_links;
 pub mod status;
 pub mod token_list;
 pub mod users;
 pub mod verify;
+pub mod workspaces;
 
 use std::sync::Arc;
 
@@ -27,12 +32,20 @@ use tally_store::Projection;
 
 /// Raise it whenever the version of an inline projection rises: an older release that still runs
 /// then refuses to write what it cannot project.
-pub const INLINE_VERSION: i32 = 1;
+pub const INLINE_VERSION: i32 = 2;
 
 /// What is written in the transaction of the events, in the order it is written.
 #[must_use]
 pub fn inline() -> Vec<Arc<dyn Projection>> {
-    vec![Arc::new(users::Users), Arc::new(sessions::Sessions), Arc::new(credentials::Credentials)]
+    vec![
+        Arc::new(users::Users),
+        Arc::new(sessions::Sessions),
+        Arc::new(credentials::Credentials),
+        Arc::new(workspaces::Workspaces),
+        Arc::new(members::Members),
+        Arc::new(invitations::Invitations),
+        Arc::new(share_links::ShareLinks),
+    ]
 }
 
 /// What follows the log.

@@ -100,6 +100,12 @@ impl Field for Position {
     }
 }
 
+impl Field for i32 {
+    fn put(&self, out: &mut Vec<u8>) {
+        put(out, &self.to_be_bytes());
+    }
+}
+
 impl Field for bool {
     fn put(&self, out: &mut Vec<u8>) {
         put(out, &[u8::from(*self)]);

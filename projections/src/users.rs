@@ -11,7 +11,7 @@ use tally_events::{
 use tally_store::{KeyRing, KeyRingError, Projection, ReadError};
 use uuid::Uuid;
 
-use crate::{by_id::ById, rows::Rows};
+use crate::{by_id::ById, open::sealed, rows::Rows};
 
 pub struct Users;
 
@@ -164,11 +164,6 @@ impl Changed {
         .await?;
         Ok(())
     }
-}
-
-/// The text that stands for a personal field: sealed, with its place.
-fn sealed(personal: &Personal) -> Option<String> {
-    personal.sealed().map(ToString::to_string)
 }
 
 /// The profile of the person who asks.

@@ -59,7 +59,10 @@ impl Facts {
         for claim in &commit.claims {
             let key = (claim.namespace, claim.value);
             let holder = claimed.get(&key).or_else(|| self.claims.get(&key));
-            if holder.is_some_and(|holder| *holder != claim.stream.uuid()) {
+            let ours = |holder: &Uuid| {
+                *holder == claim.stream.uuid() || claim.from.is_some_and(|from| *holder == from.uuid())
+            };
+            if holder.is_some_and(|holder| !ours(holder)) {
                 return Err(Refused::ClaimTaken(claim.namespace));
             }
             claimed.insert(key, claim.stream.uuid());

@@ -12,7 +12,7 @@ use std::{collections::VecDeque, error::Error, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
-use tally_domain::claim::Namespace;
+use tally_domain::claim::{Index, Namespace};
 use tally_events::{Envelope, Event, Position, Recorded, StreamId, Subject, Version};
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
@@ -53,6 +53,7 @@ pub(crate) struct Commit {
     pub expected: Vec<(StreamId, Version)>,
     pub events: Vec<Draft>,
     pub claims: Vec<Claim>,
+    pub indexed: Vec<Indexed>,
     pub keys: Vec<NewKey>,
     pub idempotency: Option<Idempotency>,
     pub envelope: Envelope,
@@ -70,6 +71,16 @@ pub(crate) struct Draft {
 #[derive(Debug)]
 pub(crate) struct Claim {
     pub namespace: Namespace,
+    pub value: [u8; 32],
+    pub stream: StreamId,
+    /// The stream it may pass from: the decision rests on that stream's hold being over.
+    pub from: Option<StreamId>,
+}
+
+/// What a stream is found by, beside others.
+#[derive(Debug)]
+pub(crate) struct Indexed {
+    pub index: Index,
     pub value: [u8; 32],
     pub stream: StreamId,
 }

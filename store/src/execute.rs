@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tally_domain::{
     Authorized, Command, Context, Decision, Principal,
-    claim::{self, Namespace},
+    claim::{self, Index, Namespace, Taken},
 };
 use tally_events::{CommandId, Envelope, Position, RequestId, StreamId, Subject, Version, seal::Key};
 use tokio::{
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     clock::Clock,
-    committer::{Batch, Claim, Commit, CommitError, Committed, Committer, Draft, Inline, NewKey},
+    committer::{Batch, Claim, Commit, CommitError, Committed, Committer, Draft, Indexed, Inline, NewKey},
     idempotency::{self, Idempotency},
     keyring::{KeyRing, KeyRingError, seal_fields},
     load::{Loaded, Streams, load, world, write_snapshots},
@@ -30,6 +30,8 @@ use crate::{
 const DECISIONS_MAX: usize = 4;
 /// Queues for commands that have met a conflict.
 const STRIPES: usize = 256;
+/// Streams that one value finds at most: ids are ordered by time, so these are the latest.
+const FOUND_MAX: i64 = 1000;
 
 /// What a store is made of.
 pub struct StoreOptions {
@@ -172,6 +174,21 @@ impl Store {
         Ok(holders)
     }
 
+    /// Which streams are found by a value, over or not; the latest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn indexed(&self, index: Index, value: &str) -> Result<Vec<Uuid>, sqlx::Error> {
+        let value = self.keys.blind_index(index, value);
+        let found = sqlx::query_scalar!(
+            "select stream_id from blind_index where name = $1 and value = $2 order by stream_id desc limit $3",
+            index.as_str(),
+            &value[..],
+            FOUND_MAX,
+        );
+        found.fetch_all(&self.pool).await
+    }
+
     /// Executes a command: all of its events become durable, or none.
     ///
     /// The first decision is optimistic. One that lost a race queues behind others of its streams,
@@ -271,6 +288,7 @@ impl Store {
             expected: streams.iter().map(|(stream, folded)| (*stream, folded.version)).collect(),
             events: Vec::with_capacity(events.len()),
             claims: Vec::new(),
+            indexed: Vec::new(),
             keys: Vec::new(),
             idempotency: request.idempotency,
             envelope,
@@ -306,8 +324,12 @@ impl Store {
         for (stream, mut event) in events {
             let version = versions.entry(stream).or_default();
             *version = version.next();
-            if let Some((namespace, value)) = claim::taken(&event) {
-                commit.claims.push(Claim { namespace, value: self.keys.blind(namespace, value), stream });
+            for Taken { namespace, value, from } in claim::taken(&event) {
+                let value = self.keys.blind(namespace, &value);
+                commit.claims.push(Claim { namespace, value, stream, from });
+            }
+            if let Some((index, value)) = claim::indexed(&event) {
+                commit.indexed.push(Indexed { index, value: self.keys.blind_index(index, value), stream });
             }
             if let Some((subject, delete_after)) = claim::introduced(stream, &event, now) {
                 let (key, wrapped) = self.keys.introduce(subject);

@@ -14,7 +14,7 @@ use std::{
 use quick_cache::sync::Cache;
 use rand::{TryRng, rngs::SysRng};
 use sqlx::PgPool;
-use tally_domain::claim::Namespace;
+use tally_domain::claim::{Index, Namespace};
 use tally_events::{
     Personal, Sealed, Subject,
     seal::{KEY_BYTES, Key, SealError},
@@ -83,6 +83,12 @@ impl KeyRing {
     #[must_use]
     pub fn blind(&self, namespace: Namespace, value: &str) -> [u8; 32] {
         self.blind_index.mac(&[namespace.as_str().as_bytes(), value.as_bytes()])
+    }
+
+    /// What streams are found by that have something in common: a keyed hash that reveals nothing of it.
+    #[must_use]
+    pub fn blind_index(&self, index: Index, value: &str) -> [u8; 32] {
+        self.blind_index.mac(&[b"index", index.as_str().as_bytes(), value.as_bytes()])
     }
 
     /// What a limit is counted under: a keyed hash of rule and caller.

@@ -62,6 +62,62 @@ impl Limit {
     }
 }
 
+impl Limit {
+    /// Counts one request under every key, if every limit has room for it; otherwise under none.
+    ///
+    /// The rows are locked in the order of their keys, so that two callers never wait for each other.
+    ///
+    /// # Errors
+    /// As [`Limit::take`]; the wait is the longest of those that are reached.
+    pub async fn take_all(pool: &PgPool, limits: &[(Self, [u8; 32])]) -> Result<(), Limited> {
+        let keys: Vec<Vec<u8>> = limits.iter().map(|(_, key)| key.to_vec()).collect();
+        let spacings: Vec<PgInterval> =
+            limits.iter().map(|(limit, _)| interval(limit.period / limit.count.max(1))).collect();
+        let periods: Vec<PgInterval> = limits.iter().map(|(limit, _)| interval(limit.period)).collect();
+        let mut transaction = pool.begin().await?;
+        sqlx::query!("select set_config('synchronous_commit', 'off', true)")
+            .fetch_one(&mut *transaction)
+            .await?;
+        // What nobody is near gets a row that says so: there is then something to lock.
+        sqlx::query!(
+            r#"insert into rate_limit (key, arrival)
+               select key, to_timestamp(0) from unnest($1::bytea[]) as wanted(key) order by key
+               on conflict (key) do nothing"#,
+            &keys,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query!("select 1 as one from rate_limit where key = any($1) order by key for update", &keys)
+            .fetch_all(&mut *transaction)
+            .await?;
+        let wait = sqlx::query_scalar!(
+            r#"select max(extract(epoch from r.arrival - clock_timestamp() - l.period + l.spacing))::float8 as "wait!"
+                 from unnest($1::bytea[], $2::interval[], $3::interval[]) as l(key, spacing, period)
+                 join rate_limit r on r.key = l.key"#,
+            &keys,
+            &spacings,
+            &periods,
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        if wait > 0.0 {
+            transaction.rollback().await?;
+            return Err(Limited::TooMany { retry_after: Duration::from_secs_f64(wait.clamp(1.0, 86_400.0)) });
+        }
+        sqlx::query!(
+            r#"update rate_limit r set arrival = greatest(r.arrival, clock_timestamp()) + l.spacing
+                 from unnest($1::bytea[], $2::interval[]) as l(key, spacing)
+                where r.key = l.key"#,
+            &keys,
+            &spacings,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
 fn interval(duration: Duration) -> PgInterval {
     let microseconds = TimeDelta::from_std(duration).ok().and_then(|delta| delta.num_microseconds());
     PgInterval { months: 0, days: 0, microseconds: microseconds.unwrap_or(i64::MAX) }

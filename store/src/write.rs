@@ -1,6 +1,6 @@
 //! The statements of one committer transaction, from the head's lock to just before COMMIT.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
@@ -235,6 +235,7 @@ async fn append(
     }
     write_keys(connection, accepted).await?;
     write_claims(connection, accepted).await?;
+    write_indexed(connection, accepted).await?;
     write_streams(connection, &events).await?;
     rows.insert(connection).await?;
     write_idempotency(connection, accepted, head).await?;
@@ -268,20 +269,22 @@ async fn write_keys(connection: &mut PgConnection, accepted: &[&Commit]) -> Resu
 }
 
 async fn write_claims(connection: &mut PgConnection, accepted: &[&Commit]) -> Result<(), sqlx::Error> {
-    let mut claims: Vec<_> = accepted.iter().flat_map(|commit| &commit.claims).collect();
+    // In order, so that of several the last one stands.
+    let claims = accepted.iter().flat_map(|commit| &commit.claims);
+    let claims: BTreeMap<_, _> = claims.map(|claim| ((claim.namespace, claim.value), claim)).collect();
     if claims.is_empty() {
         return Ok(());
     }
-    claims.sort_unstable_by_key(|claim| (claim.namespace, claim.value));
-    claims.dedup_by_key(|claim| (claim.namespace, claim.value));
+    let claims: Vec<_> = claims.into_values().collect();
     let namespaces: Vec<String> = claims.iter().map(|claim| claim.namespace.as_str().to_owned()).collect();
     let values: Vec<Vec<u8>> = claims.iter().map(|claim| claim.value.to_vec()).collect();
     let streams: Vec<Uuid> = claims.iter().map(|claim| claim.stream.uuid()).collect();
-    // A claim this stream holds already is written again as it is.
+    // One this stream holds already stays as it is; one whose holder is over passes.
     sqlx::query!(
         r#"insert into claim (namespace, value, stream_id)
            select * from unnest($1::text[], $2::bytea[], $3::uuid[])
-           on conflict (namespace, value) do nothing"#,
+           on conflict (namespace, value) do update set stream_id = excluded.stream_id
+            where claim.stream_id <> excluded.stream_id"#,
         &namespaces,
         &values,
         &streams,
@@ -291,8 +294,29 @@ async fn write_claims(connection: &mut PgConnection, accepted: &[&Commit]) -> Re
     Ok(())
 }
 
+async fn write_indexed(connection: &mut PgConnection, accepted: &[&Commit]) -> Result<(), sqlx::Error> {
+    let indexed: Vec<_> = accepted.iter().flat_map(|commit| &commit.indexed).collect();
+    if indexed.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = indexed.iter().map(|indexed| indexed.index.as_str().to_owned()).collect();
+    let values: Vec<Vec<u8>> = indexed.iter().map(|indexed| indexed.value.to_vec()).collect();
+    let streams: Vec<Uuid> = indexed.iter().map(|indexed| indexed.stream.uuid()).collect();
+    sqlx::query!(
+        r#"insert into blind_index (name, value, stream_id)
+           select * from unnest($1::text[], $2::bytea[], $3::uuid[])
+           on conflict (name, value, stream_id) do nothing"#,
+        &names,
+        &values,
+        &streams,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 async fn write_streams(connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
-    let mut latest = std::collections::BTreeMap::new();
+    let mut latest = BTreeMap::new();
     for event in events {
         latest.insert(event.stream, event.version);
     }

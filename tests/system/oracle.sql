@@ -14,6 +14,9 @@ create function pg_temp.subject_of(fact facts) returns text language sql as $$
     select case fact.kind
            when 'user' then 'user:' || fact.stream_id
            when 'login' then 'code:' || (fact.payload->>'code_id')
+           when 'workspace' then 'workspace:' || fact.stream_id
+           when 'share_link' then 'workspace:' || (fact.payload->>'workspace_id')
+           when 'invitation' then 'invitation:' || fact.stream_id
            else 'user:' || (fact.payload->>'user_id')
            end
 $$;
@@ -24,10 +27,11 @@ create function pg_temp.sealed(fact facts, field text) returns text language sql
         || pg_temp.subject_of(fact) || '/' || translate(fact.payload->>field, '+/', '-_')
 $$;
 
--- The last word of a user's history on one field of the profile.
+-- The last word of a history on one field that is set by its first event and by changes.
 create function pg_temp.latest(id uuid, field text) returns text language sql as $$
     select pg_temp.sealed(f, field) from facts f
-     where f.stream_id = id and f.name in ('user.registered', 'user.profile_changed') and f.payload->>field is not null
+     where f.stream_id = id and f.name in ('user.registered', 'user.profile_changed', 'workspace.created', 'workspace.changed')
+       and f.payload->>field is not null
      order by f.position desc limit 1
 $$;
 
@@ -76,6 +80,54 @@ select id, (payload->>'user_id')::uuid as user_id, pg_temp.sealed(minted, 'name'
        (payload->'minted_by'->>'id')::uuid as minted_by, created_at, expires_at, revoked_at, position
   from oracle_tokens;
 
+create temporary view oracle_workspaces as
+select c.stream_id as id, pg_temp.sealed(c, 'slug') as slug, pg_temp.latest(c.stream_id, 'name') as name,
+       pg_temp.latest(c.stream_id, 'issue_prefix') as issue_prefix,
+       pg_temp.latest(c.stream_id, 'description') as description, pg_temp.latest(c.stream_id, 'context') as context,
+       pg_temp.latest(c.stream_id, 'settings') as settings, pg_temp.latest(c.stream_id, 'repos') as repos,
+       pg_temp.latest(c.stream_id, 'avatar_url') as avatar_url, c.recorded_at as created_at,
+       (select max(e.recorded_at) from facts e where e.stream_id = c.stream_id
+           and e.name in ('workspace.created', 'workspace.changed')) as updated_at,
+       d.recorded_at as deleted_at
+  from facts c
+  left join facts d on d.stream_id = c.stream_id and d.name = 'workspace.deleted'
+ where c.name = 'workspace.created';
+
+-- Who last came in, and has not gone since; the role is what was said last.
+create temporary view oracle_members as
+select j.stream_id as id, (j.payload->>'workspace_id')::uuid as workspace_id, (j.payload->>'user_id')::uuid as user_id,
+       role.role, j.recorded_at as created_at, j.position
+  from facts j
+ cross join lateral (select f.payload->>'role' as role from facts f
+                      where f.stream_id = j.stream_id and f.name in ('member.joined', 'member.role_changed')
+                      order by f.position desc limit 1) as role
+ where j.name = 'member.joined'
+   and not exists (select from facts later where later.stream_id = j.stream_id and later.position > j.position
+                      and later.name in ('member.joined', 'member.removed'));
+
+create temporary view oracle_invitations as
+select c.stream_id as id, (c.payload->>'workspace_id')::uuid as workspace_id, (c.payload->>'inviter_id')::uuid as inviter_id,
+       coalesce((a.payload->>'user_id')::uuid, (c.payload->>'invitee_user_id')::uuid) as invitee_user_id,
+       pg_temp.sealed(c, 'email') as email, c.payload->>'role' as role,
+       case a.name when 'invitation.accepted' then 'accepted' when 'invitation.declined' then 'declined'
+                   when 'invitation.revoked' then 'revoked' else 'pending' end as status,
+       c.recorded_at as created_at, coalesce(a.recorded_at, c.recorded_at) as updated_at,
+       (c.payload->>'expires_at')::timestamptz as expires_at
+  from facts c
+  left join facts a on a.stream_id = c.stream_id and a.name in ('invitation.accepted', 'invitation.declined', 'invitation.revoked')
+ where c.name = 'invitation.created';
+
+create temporary view oracle_share_links as
+select c.stream_id as id, (c.payload->>'workspace_id')::uuid as workspace_id, pg_temp.sealed(c, 'code') as code,
+       c.payload->>'role' as role, case when c.actor_kind = 'person' then c.actor_id end as created_by,
+       c.recorded_at as created_at, (c.payload->>'expires_at')::timestamptz as expires_at,
+       (c.payload->>'max_uses')::integer as max_uses,
+       (select count(*) from facts u where u.stream_id = c.stream_id and u.name = 'share_link.used')::integer as uses,
+       r.recorded_at as revoked_at
+  from facts c
+  left join facts r on r.stream_id = c.stream_id and r.name = 'share_link.revoked'
+ where c.name = 'share_link.created';
+
 -- What of each fact an auditor may see: in the clear, and sealed. A fact without a row here is seen
 -- with nothing, and a name that is missing makes the comparison fail.
 create temporary view visible (name, clear, sealed) as values
@@ -90,12 +142,39 @@ create temporary view visible (name, clear, sealed) as values
     ('session.ended', '{reason}', '{}'),
     ('token.minted', '{kind,prefix,minted_by,expires_at}', '{name}'),
     ('token.renewed', '{expires_at}', '{}'),
-    ('token.revoked', '{reason}', '{}');
+    ('token.revoked', '{reason}', '{}'),
+    ('workspace.created', '{}', '{slug,name,issue_prefix,description,context,settings,repos,avatar_url}'),
+    ('workspace.changed', '{}', '{name,description,context,settings,repos,issue_prefix,avatar_url}'),
+    ('workspace.deleted', '{}', '{}'),
+    ('member.joined', '{role,admission}', '{}'),
+    ('member.role_changed', '{role}', '{}'),
+    ('member.removed', '{reason}', '{}'),
+    ('invitation.created', '{role,expires_at}', '{email}'),
+    ('invitation.accepted', '{}', '{}'),
+    ('invitation.declined', '{}', '{}'),
+    ('invitation.revoked', '{}', '{}'),
+    ('share_link.created', '{role,expires_at,max_uses}', '{}'),
+    ('share_link.used', '{}', '{}'),
+    ('share_link.revoked', '{}', '{}');
+
+-- Whom a fact is about; nobody in particular for much of what happens in a workspace.
+create function pg_temp.concerned(fact facts) returns uuid language sql as $$
+    select case
+           when fact.kind = 'user' then fact.stream_id
+           when fact.kind = 'workspace' or fact.name in ('invitation.revoked', 'share_link.created', 'share_link.revoked') then null
+           when fact.name = 'invitation.created' then (fact.payload->>'invitee_user_id')::uuid
+           else (fact.payload->>'user_id')::uuid
+           end
+$$;
+
+-- Where it happened.
+create function pg_temp.workspace_of(fact facts) returns uuid language sql as $$
+    select case fact.kind when 'workspace' then fact.stream_id else (fact.payload->>'workspace_id')::uuid end
+$$;
 
 create temporary view oracle_trail as
-select f.position, f.name, f.kind as stream_kind, f.stream_id, f.workspace_id, f.actor_kind, f.actor_id,
-       f.credential_id,
-       case f.kind when 'user' then f.stream_id else (f.payload->>'user_id')::uuid end as subject_id, f.request_id,
+select f.position, f.name, f.kind as stream_kind, f.stream_id, pg_temp.workspace_of(f) as workspace_id, f.actor_kind,
+       f.actor_id, f.credential_id, pg_temp.concerned(f) as subject_id, f.request_id,
        (select coalesce(jsonb_object_agg(field, f.payload->field), '{}') from unnest(v.clear) as field) as data,
        array(select field from unnest(v.sealed) as field where f.payload->>field is not null) as personal
   from facts f join visible v using (name);

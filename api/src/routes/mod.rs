@@ -4,17 +4,21 @@ mod auth;
 mod cli_token;
 mod config;
 mod health;
+mod invitations;
 mod me;
+mod share_links;
 mod tokens;
 mod v1;
+mod workspaces;
 
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{from_fn, from_fn_with_state},
-    routing::{any, delete, get, post},
+    routing::{any, delete, get, patch, post},
 };
+use tally_fanout::Done;
 use tower::Layer;
 use tower_http::{
     cors::{AllowOrigin, CorsLayer},
@@ -34,6 +38,44 @@ pub fn router(app: App) -> NormalizePath<Router> {
         .route("/api/tokens", get(tokens::list_tokens).post(tokens::create_token))
         .route("/api/tokens/current/renew", post(tokens::renew_token))
         .route("/api/tokens/{id}", delete(tokens::revoke_token))
+        .route("/api/workspaces", get(workspaces::list_workspaces).post(workspaces::create_workspace))
+        .route(
+            "/api/workspaces/{id}",
+            get(workspaces::read_workspace)
+                .put(workspaces::change_workspace)
+                .patch(workspaces::change_workspace)
+                .delete(workspaces::delete_workspace),
+        )
+        .route(
+            "/api/workspaces/{id}/members",
+            get(workspaces::members::list_members).post(workspaces::invitations::create_invitation),
+        )
+        .route(
+            "/api/workspaces/{id}/members/{member_id}",
+            patch(workspaces::members::change_member).delete(workspaces::members::remove_member),
+        )
+        .route("/api/workspaces/{id}/leave", post(workspaces::members::leave))
+        .route("/api/workspaces/{id}/invitations", get(workspaces::invitations::list_invitations))
+        .route(
+            "/api/workspaces/{id}/invitations/{invitation_id}",
+            delete(workspaces::invitations::revoke_invitation),
+        )
+        .route(
+            "/api/workspaces/{id}/share-links",
+            get(workspaces::share_links::list_share_links)
+                .post(workspaces::share_links::create_share_link)
+                .delete(workspaces::share_links::revoke_share_links),
+        )
+        .route(
+            "/api/workspaces/{id}/share-links/{link_id}",
+            delete(workspaces::share_links::revoke_share_link),
+        )
+        .route("/api/invitations", get(invitations::list_invitations))
+        .route("/api/invitations/{id}", get(invitations::read_invitation))
+        .route("/api/invitations/{id}/accept", post(invitations::accept_invitation))
+        .route("/api/invitations/{id}/decline", post(invitations::decline_invitation))
+        .route("/api/share-links/join", post(share_links::join_by_share_link))
+        .route("/api/share-links/{code}", get(share_links::read_share_link))
         .route("/api/config", get(config::read_config))
         .route("/v1/me", get(v1::me::read_me))
         .route("/v1/audit", get(v1::audit::read_audit))
@@ -94,5 +136,15 @@ fn cors(app: &App) -> CorsLayer {
 
 /// `X-Log-Position`: where in the log this answer stands.
 pub(crate) const LOG_POSITION: HeaderName = HeaderName::from_static("x-log-position");
+/// Where a revocation stands in the log, and that no replica accepts what it ended any more.
+pub(crate) fn effective<O>(done: &Done<O>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(LOG_POSITION, HeaderValue::from(done.executed.position.0));
+    if done.effective.is_some() {
+        headers.insert(REVOCATION, HeaderValue::from_static("effective"));
+    }
+    headers
+}
+
 /// `X-Revocation: effective`: no replica accepts it any more.
 pub(crate) const REVOCATION: HeaderName = HeaderName::from_static("x-revocation");

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tally_domain::{
-    Denied, PersonCredential, Principal, authorize,
+    PersonCredential, Principal, authorize,
     credential::{self, CredentialKind},
     token::{MintToken, RenewToken, RevokeTokens, TokenRefusal, TokenRequest},
 };
@@ -184,10 +184,7 @@ fn refused(refusal: &TokenRefusal) -> ApiError {
         TokenRefusal::CredentialEnded => ApiError::invalid_token(),
         TokenRefusal::NotRenewable => ApiError::bad_request(refusal.to_string()),
         // The projection that named the parent is inline, so this is damage and not a delay.
-        TokenRefusal::LineChanged => ApiError::internal(&Denied {
-            action: tally_domain::Action::RenewPersonalAccessToken,
-            needs: "a line that the projection and the log agree on",
-        }),
+        TokenRefusal::LineChanged => ApiError::internal(refusal),
     }
 }
 

@@ -13,7 +13,6 @@ use uuid::Uuid;
 use crate::{START, recorded, through_a_snapshot};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../events/golden");
-const KINDS: [StreamKind; 4] = [StreamKind::User, StreamKind::Login, StreamKind::Session, StreamKind::Token];
 
 #[derive(Deserialize)]
 struct Golden {
@@ -47,8 +46,10 @@ fn exists(state: &State) -> bool {
         State::User(user) => user.registered,
         State::Session(session) => session.started.is_some(),
         State::Token(token) => token.minted.is_some(),
-        // No verdict rests on a login.
-        State::Login(_) => false,
+        State::Workspace(workspace) => workspace.created,
+        State::Member(member) => member.joined.is_some(),
+        // No verdict rests on these.
+        State::Login(_) | State::Invitation(_) | State::ShareLink(_) => false,
     }
 }
 
@@ -58,7 +59,9 @@ fn is_live(state: &State, made: Position, now: DateTime<Utc>) -> bool {
         State::User(user) => user.admits(made),
         State::Session(session) => session.live(now).is_some(),
         State::Token(token) => token.live(now).is_some(),
-        State::Login(_) => false,
+        State::Workspace(workspace) => workspace.is_open(),
+        State::Member(member) => member.joined.as_ref().is_some_and(|joined| made > joined.position),
+        State::Login(_) | State::Invitation(_) | State::ShareLink(_) => false,
     }
 }
 
@@ -72,12 +75,14 @@ fn dependency(stream: StreamId) -> Option<Dependency> {
         StreamId::User(id) => Some(Dependency::User(id)),
         StreamId::Session(id) => Some(Dependency::Session(id)),
         StreamId::Token(id) => Some(Dependency::Token(id)),
-        StreamId::Login(_) => None,
+        StreamId::Workspace(id) => Some(Dependency::Workspace(id)),
+        StreamId::Member(id) => Some(Dependency::Member(id)),
+        StreamId::Login(_) | StreamId::Invitation(_) | StreamId::ShareLink(_) => None,
     }
 }
 
 fn history() -> impl Strategy<Value = (StreamKind, Vec<Event>)> {
-    (prop::sample::select(KINDS.to_vec()), vec(any::<Index>(), 1..12)).prop_map(|(kind, picks)| {
+    (prop::sample::select(StreamKind::ALL), vec(any::<Index>(), 1..12)).prop_map(|(kind, picks)| {
         let alphabet = alphabet(kind);
         (kind, picks.iter().map(|pick| pick.get(&alphabet).clone()).collect())
     })
@@ -129,7 +134,9 @@ fn each_kind_of_thing_has_an_event_that_ends_it() {
 
 #[test]
 fn an_overthrowing_event_in_a_stream_of_another_kind_overthrows_everything() {
-    for (kind, other) in KINDS.into_iter().flat_map(|kind| KINDS.map(|other| (kind, other))) {
+    for (kind, other) in
+        StreamKind::ALL.iter().flat_map(|kind| StreamKind::ALL.iter().map(|other| (*kind, *other)))
+    {
         for event in alphabet(kind) {
             let at_home = invalidation(&recorded(kind.stream(Uuid::nil()), event.clone(), START));
             let abroad = invalidation(&recorded(other.stream(Uuid::nil()), event, START));

@@ -3,13 +3,19 @@
 
 use chrono::TimeDelta;
 use tally_domain::{
+    invitation::{self, Invitation},
     login::{LiveCode, Login},
+    member::{Joined, Member},
     session::{Session, Started},
+    share_link::{self, ShareLink},
     token::{Minted, Token},
     user::User,
+    workspace::Workspace,
     world::State,
 };
-use tally_events::{CodeId, CredentialId, Hidden, Position, SessionId, UserId, session::SessionMethod};
+use tally_events::{
+    CodeId, CredentialId, Hidden, Position, Role, SessionId, UserId, WorkspaceId, session::SessionMethod,
+};
 use uuid::Uuid;
 
 use crate::{START, through_a_snapshot};
@@ -69,6 +75,56 @@ fn of_a_token() {
             r#"{"token":{"minted":{"user":"00000000-0000-0000-0000-000000000000","position":7,"#,
             r#""minted_by":{"kind":"session","id":"00000000-0000-0000-0000-000000000000"},"#,
             r#""expires_at":null},"revoked":true}}"#,
+        ),
+    );
+}
+
+#[test]
+fn of_a_workspace() {
+    let workspace = Workspace { created: true, deleted: false };
+    reads_back(&State::Workspace(workspace), r#"{"workspace":{"created":true,"deleted":false}}"#);
+}
+
+#[test]
+fn of_a_member() {
+    let joined =
+        Joined { workspace: WorkspaceId(ID), user: UserId(ID), role: Role::Admin, position: Position(7) };
+    reads_back(
+        &State::Member(Member { joined: Some(joined) }),
+        concat!(
+            r#"{"member":{"joined":{"workspace":"00000000-0000-0000-0000-000000000000","#,
+            r#""user":"00000000-0000-0000-0000-000000000000","role":"admin","position":7}}}"#
+        ),
+    );
+}
+
+#[test]
+fn of_an_invitation() {
+    let created = invitation::Created { workspace: WorkspaceId(ID), role: Role::Member, expires_at: START };
+    let invitation = Invitation { created: Some(created), status: invitation::Status::Declined };
+    reads_back(
+        &State::Invitation(invitation),
+        concat!(
+            r#"{"invitation":{"created":{"workspace":"00000000-0000-0000-0000-000000000000","role":"member","#,
+            r#""expires_at":"2026-01-01T00:00:00Z"},"status":"declined"}}"#
+        ),
+    );
+}
+
+#[test]
+fn of_a_share_link() {
+    let created = share_link::Created {
+        workspace: WorkspaceId(ID),
+        role: Role::Member,
+        expires_at: None,
+        max_uses: Some(3),
+    };
+    let link = ShareLink { created: Some(created), uses: 2, revoked: false };
+    reads_back(
+        &State::ShareLink(link),
+        concat!(
+            r#"{"share_link":{"created":{"workspace":"00000000-0000-0000-0000-000000000000","role":"member","#,
+            r#""expires_at":null,"max_uses":3},"uses":2,"revoked":false}}"#
         ),
     );
 }

@@ -6,7 +6,7 @@ use tally_events::{Personal, Sealed};
 use crate::file;
 
 /// Personal fields that are kept back from `public()` on purpose, as (event, field).
-const WITHHELD: &[(&str, &str)] = &[];
+const WITHHELD: &[(&str, &str)] = &[("share_link.created", "code")];
 
 /// Hex of at least 16 bytes: a hash, a salt or a MAC, whatever its field is called.
 fn looks_secret(text: &str) -> bool {

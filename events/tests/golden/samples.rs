@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 use tally_events::{
-    CodeId, CredentialId, Event, Hidden, LoginId, Personal, Place, SessionId, StreamId, TokenId, UserId,
-    Version,
+    CodeId, CredentialId, Event, Hidden, InvitationId, LoginId, MemberId, Personal, Place, Role, SessionId,
+    ShareLinkId, StreamId, TokenId, UserId, Version, WorkspaceId,
+    invitation::{InvitationAccepted, InvitationCreated, InvitationDeclined, InvitationRevoked},
     login::{LoginCodeIssued, LoginCodeRefused, LoginCodeVerified, RefusalReason},
+    member::{Admission, MemberJoined, MemberRemoved, MemberRoleChanged, RemovalReason},
     session::{SessionEndReason, SessionEnded, SessionMethod, SessionStarted},
+    share_link::{ShareLinkCreated, ShareLinkRevoked, ShareLinkUsed},
     token::{RevocationReason, TokenKind, TokenMinted, TokenRenewed, TokenRevoked},
     user::{UserProfileChanged, UserRegistered, UserReinstated, UserSuspended},
+    workspace::{WorkspaceChanged, WorkspaceCreated, WorkspaceDeleted},
 };
 use uuid::Uuid;
 
@@ -22,6 +26,9 @@ const CODE: CodeId = CodeId(id(0xC));
 const SESSION: SessionId = SessionId(id(0xD));
 const TOKEN: TokenId = TokenId(id(0xE));
 const PARENT: TokenId = TokenId(id(0xF));
+const WORKSPACE: WorkspaceId = WorkspaceId(id(0x10));
+const INVITATION: InvitationId = InvitationId(id(0x11));
+const SHARE_LINK: ShareLinkId = ShareLinkId(id(0x12));
 /// With a fraction, so that its form is frozen too; [`WHOLE`] freezes the form without.
 const FRACTION: DateTime<Utc> = DateTime::from_timestamp_micros(1_767_323_045_123_450).unwrap();
 const WHOLE: DateTime<Utc> = DateTime::from_timestamp_micros(1_767_323_045_000_000).unwrap();
@@ -80,7 +87,10 @@ fn sample(
 }
 
 pub fn all() -> Vec<Sample> {
-    [users(), logins(), sessions(), tokens()].into_iter().flatten().collect()
+    [users(), logins(), sessions(), tokens(), workspaces(), members(), invitations(), share_links()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn personal(text: &str) -> Option<Personal> {
@@ -188,5 +198,100 @@ fn tokens() -> Vec<Sample> {
         sample("", TOKEN, 2, TokenRenewed { user_id: USER, expires_at: FRACTION + TimeDelta::days(90) }),
         sample("requested", PARENT, 2, revoked(RevocationReason::Requested)),
         sample("line", TOKEN, 3, revoked(RevocationReason::Line(PARENT))),
+    ]
+}
+
+fn workspaces() -> Vec<Sample> {
+    let created = WorkspaceCreated {
+        slug: Personal::clear("analytical-engine"),
+        name: Personal::clear("Analytical Engine"),
+        issue_prefix: Personal::clear("ANAL"),
+        description: personal("What the\n\"engine\" does"),
+        context: personal("Notes"),
+        settings: personal(r#"{"theme":"dark"}"#),
+        repos: personal(r#"[{"url":"https://example.org/engine.git"}]"#),
+        avatar_url: personal("https://example.org/engine.png"),
+        replaces: Some(WorkspaceId(id(0xF0))),
+    };
+    let bare = WorkspaceCreated {
+        description: None,
+        context: None,
+        settings: None,
+        repos: None,
+        avatar_url: None,
+        replaces: None,
+        ..created.clone()
+    };
+    let every_field = WorkspaceChanged {
+        name: personal("Difference Engine"),
+        description: personal(""),
+        context: personal("More notes"),
+        settings: personal("{}"),
+        repos: personal("[]"),
+        issue_prefix: personal("DIFF"),
+        avatar_url: personal(""),
+    };
+    let one_field = WorkspaceChanged { name: personal("Engine"), ..WorkspaceChanged::default() };
+    vec![
+        sample("", WORKSPACE, 1, created),
+        sample("bare", WORKSPACE, 1, bare),
+        sample("", WORKSPACE, 2, every_field),
+        sample("one_field", WORKSPACE, 3, one_field),
+        sample("", WORKSPACE, 4, WorkspaceDeleted {}),
+    ]
+}
+
+fn members() -> Vec<Sample> {
+    let member = MemberId::of(WORKSPACE, USER);
+    let joined = |role, admission| MemberJoined { workspace_id: WORKSPACE, user_id: USER, role, admission };
+    let removed = |reason| MemberRemoved { workspace_id: WORKSPACE, user_id: USER, reason };
+    let role_changed = MemberRoleChanged { workspace_id: WORKSPACE, user_id: USER, role: Role::Owner };
+    vec![
+        sample("creation", member, 1, joined(Role::Owner, Admission::Creation)),
+        sample("invitation", member, 1, joined(Role::Admin, Admission::Invitation(INVITATION))),
+        sample("share_link", member, 1, joined(Role::Member, Admission::ShareLink(SHARE_LINK))),
+        sample("", member, 2, role_changed),
+        sample("left", member, 3, removed(RemovalReason::Left)),
+        sample("removed", member, 3, removed(RemovalReason::Removed)),
+    ]
+}
+
+fn invitations() -> Vec<Sample> {
+    let created = InvitationCreated {
+        workspace_id: WORKSPACE,
+        inviter_id: USER,
+        email: Personal::clear("bob@example.org"),
+        invitee_user_id: Some(UserId(id(0xA1))),
+        role: Role::Admin,
+        expires_at: FRACTION,
+        replaces: Some(InvitationId(id(0xF1))),
+    };
+    let no_account =
+        InvitationCreated { invitee_user_id: None, expires_at: WHOLE, replaces: None, ..created.clone() };
+    let (workspace_id, user_id) = (WORKSPACE, UserId(id(0xA1)));
+    vec![
+        sample("", INVITATION, 1, created),
+        sample("no_account", INVITATION, 1, no_account),
+        sample("", INVITATION, 2, InvitationAccepted { workspace_id, user_id }),
+        sample("", INVITATION, 2, InvitationDeclined { workspace_id, user_id }),
+        sample("", INVITATION, 2, InvitationRevoked { workspace_id }),
+    ]
+}
+
+fn share_links() -> Vec<Sample> {
+    let created = ShareLinkCreated {
+        workspace_id: WORKSPACE,
+        code: Personal::clear("0123456789abcdefghijklmnopqrst"),
+        role: Role::Member,
+        expires_at: Some(FRACTION),
+        max_uses: Some(10),
+        replaces: Some(ShareLinkId(id(0xF2))),
+    };
+    let unlimited = ShareLinkCreated { expires_at: None, max_uses: None, replaces: None, ..created.clone() };
+    vec![
+        sample("", SHARE_LINK, 1, created),
+        sample("unlimited", SHARE_LINK, 1, unlimited),
+        sample("", SHARE_LINK, 2, ShareLinkUsed { workspace_id: WORKSPACE, user_id: USER }),
+        sample("", SHARE_LINK, 3, ShareLinkRevoked { workspace_id: WORKSPACE }),
     ]
 }

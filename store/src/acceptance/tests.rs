@@ -32,6 +32,7 @@ fn commit(expected: &[(u8, i64)], events: &[(u8, i64)]) -> Commit {
             })
             .collect(),
         claims: Vec::new(),
+        indexed: Vec::new(),
         keys: Vec::new(),
         idempotency: None,
         envelope: Envelope {
@@ -49,8 +50,15 @@ impl Commit {
             namespace: Namespace::UserEmail,
             value: [value; 32],
             stream: stream(holder),
+            from: None,
         });
         self
+    }
+
+    fn claiming_from(self, value: u8, holder: u8, from: u8) -> Self {
+        let mut commit = self.claiming(value, holder);
+        commit.claims.last_mut().unwrap().from = Some(stream(from));
+        commit
     }
 
     fn keyed(mut self, key: u8, body: u8) -> Self {
@@ -125,6 +133,18 @@ fn a_key_is_told_what_the_first_command_left_before_anything_else_is_looked_at()
         facts.judge(&commit(&[], &[(1, 1)]).keyed(9, 2), Position(13)),
         Err(Refused::Duplicate(earlier))
     );
+}
+
+#[test]
+fn a_claim_passes_from_the_stream_that_the_decision_names_and_from_no_other() {
+    let mut facts = Facts::default();
+    assert_eq!(facts.judge(&commit(&[], &[(1, 1)]).claiming(7, 1), Position(1)), Ok(()));
+    let wrong = facts.judge(&commit(&[(1, 1)], &[(2, 1)]).claiming_from(7, 2, 3), Position(2));
+    assert_eq!(wrong, Err(Refused::ClaimTaken(Namespace::UserEmail)));
+    assert_eq!(facts.judge(&commit(&[(1, 1)], &[(2, 1)]).claiming_from(7, 2, 1), Position(2)), Ok(()));
+    // Once: the next one must name who holds it now.
+    let late = facts.judge(&commit(&[(1, 1)], &[(3, 1)]).claiming_from(7, 3, 1), Position(3));
+    assert_eq!(late, Err(Refused::ClaimTaken(Namespace::UserEmail)));
 }
 
 /// The rules once more, in other words: a list of what was accepted, searched each time.

@@ -3,17 +3,21 @@
 
 use std::{collections::BTreeSet, fs, io};
 
+use regex::Regex;
 use reqwest::{Method, header::HeaderValue};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection};
 use tally_tests::{Login, marks::Mark};
 
-use super::stage::{Person, Stage, codes_in, core, dump, files, output};
+use super::{
+    stage::{Person, Stage, codes_in, core, dump, files, output},
+    team::work_together,
+};
 use crate::support::{by_cookie, connection_to, delete};
 
 /// Every route; a test below holds the list against the router.
-const ROUTES: [&str; 16] = [
+const ROUTES: [&str; 31] = [
     "/auth/send-code",
     "/auth/verify-code",
     "/auth/logout",
@@ -22,6 +26,21 @@ const ROUTES: [&str; 16] = [
     "/api/tokens",
     "/api/tokens/current/renew",
     "/api/tokens/{id}",
+    "/api/workspaces",
+    "/api/workspaces/{id}",
+    "/api/workspaces/{id}/members",
+    "/api/workspaces/{id}/members/{member_id}",
+    "/api/workspaces/{id}/leave",
+    "/api/workspaces/{id}/invitations",
+    "/api/workspaces/{id}/invitations/{invitation_id}",
+    "/api/workspaces/{id}/share-links",
+    "/api/workspaces/{id}/share-links/{link_id}",
+    "/api/invitations",
+    "/api/invitations/{id}",
+    "/api/invitations/{id}/accept",
+    "/api/invitations/{id}/decline",
+    "/api/share-links/join",
+    "/api/share-links/{code}",
     "/api/config",
     "/v1/me",
     "/v1/audit",
@@ -53,9 +72,9 @@ const COMMANDS: [&str; 16] = [
 ];
 
 /// What Ada holds.
-struct Ada {
-    person: Person,
-    login: Login,
+pub struct Ada {
+    pub person: Person,
+    pub login: Login,
     token: String,
     token_id: String,
     /// Sent with a request, and nobody's to see again.
@@ -71,9 +90,12 @@ struct Sent {
 #[tokio::test]
 async fn nothing_secret_or_personal_is_anywhere_it_should_not_be() {
     let mut stage = Stage::new().await;
-    let ada = settle(&mut stage, "Ada", "203.0.113.77").await;
+    let mut ada = settle(&mut stage, "Ada", "203.0.113.77").await;
     let eve = settle(&mut stage, "Eve", "2001:db8:c0ff:ee00:feed:face:cafe:1").await;
     use_everything(&mut stage, &ada, &eve).await;
+    let team = work_together(&mut stage, &ada, &eve).await;
+    // Her own trail shows her what she has done: what she said of the workspace, and whom she invited.
+    ada.person.marks.extend(team.into_iter().chain(eve.person.marks[..2].iter().copied()));
     refuse_everything(&mut stage, &ada).await;
     stage_raw(&mut stage, &ada).await;
     break_the_database(&mut stage, &ada).await;
@@ -240,9 +262,10 @@ async fn refuse_everything(stage: &mut Stage, ada: &Ada) {
     let methods = ["GET", "POST", "PATCH", "DELETE", "OPTIONS"];
     let hers = person.marks.clone();
     let mut refused = 0;
+    let named = Regex::new(r"\{[a-z_]+\}").expect("a pattern");
     for route in ROUTES.into_iter().chain(["/", "/nowhere/{id}"]) {
         for (index, method) in methods.iter().enumerate() {
-            let path = route.replace("{id}", if index % 2 == 0 { stray } else { token });
+            let path = named.replace_all(route, if index % 2 == 0 { stray } else { token });
             let path = format!("{path}?token={token}&email={}&name={stray}", person.email);
             let body = &bodies[(index + refused) % bodies.len()];
             let method: Method = method.parse().expect("a method");
@@ -481,8 +504,9 @@ async fn assert_a_leak_would_be_found(stage: &mut Stage, person: &Person) {
 #[test]
 fn every_route_is_tried() {
     let router = include_str!("../../../api/src/routes/mod.rs");
+    let named = Regex::new(r#"\.route\(\s*"([^"]+)""#).expect("a pattern");
     let routes: Vec<&str> =
-        router.split(".route(\"").skip(1).map(|rest| rest.split('"').next().expect("a path")).collect();
+        named.captures_iter(router).map(|found| found.get(1).expect("a path").as_str()).collect();
     assert_eq!(routes, ROUTES);
 }
 

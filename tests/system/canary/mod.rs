@@ -4,3 +4,4 @@
 mod erasure;
 mod everywhere;
 mod stage;
+mod team;

@@ -22,6 +22,8 @@ use super::{
 };
 
 const CLIENTS: u64 = 16;
+/// Among so many things that people do they work together once.
+const TEAMWORK_EVERY: usize = 25;
 /// Later than the server may be: no answer by then is a broken promise.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(REQUEST_TIMEOUT.as_secs() + SLACK.as_secs());
 
@@ -73,6 +75,8 @@ pub struct Person {
     session: String,
     /// The how manieth this is.
     number: usize,
+    /// What they have done so far.
+    acts: usize,
     /// The tokens of the person who is logged in: a stranger's are left alone.
     mine: BTreeSet<Uuid>,
     pub told: Told,
@@ -85,10 +89,22 @@ impl Person {
     /// A client whose dice fall as the seed says.
     fn new(door: Door, seed: u64) -> Self {
         let rng = StdRng::seed_from_u64(seed);
-        Self { door, rng, session: String::new(), number: 0, mine: BTreeSet::new(), told: Told::default() }
+        Self {
+            door,
+            rng,
+            session: String::new(),
+            number: 0,
+            acts: 0,
+            mine: BTreeSet::new(),
+            told: Told::default(),
+        }
     }
 
-    async fn send(
+    pub fn session(&self) -> &str {
+        &self.session
+    }
+
+    pub async fn send(
         &mut self,
         method: Method,
         path: &str,
@@ -227,6 +243,11 @@ impl Person {
     async fn act(&mut self) -> Result<(), NoAnswer> {
         if self.session.is_empty() {
             return self.arrive().await;
+        }
+        self.acts += 1;
+        if self.acts % TEAMWORK_EVERY == 3 {
+            // Of those who work together, some stay together.
+            return self.work_together(self.acts % 2 == 0).await;
         }
         let session = self.session.clone();
         let live: Vec<_> = self.live().into_iter().filter(|(id, _)| self.mine.contains(id)).collect();

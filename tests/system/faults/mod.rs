@@ -17,6 +17,7 @@ mod rebuild;
 mod report;
 mod rolling_upgrade;
 mod site;
+mod teamwork;
 mod two_servers;
 
 /// After this a request is answered, whatever hangs: the server's own bound.

@@ -10,18 +10,22 @@ use rand::{TryRng, rngs::SysRng};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tally_domain::{
-    EmailAddress, PersonCredential, Principal, authorize,
+    EmailAddress, Membership, Person, PersonCredential, Principal, authorize, authorize_within,
     claim::Namespace,
     credential::{self, CredentialKind, Plaintext},
+    invitation::Invite,
     login::{Digits, IssueCode, Verification, VerifyCode},
     session::Origin,
     token::{MintToken, TokenRequest},
 };
-use tally_events::{LoginId, SessionId, TokenId, UserId, seal::Key};
+use tally_events::{InvitationId, LoginId, Role, SessionId, TokenId, UserId, seal::Key};
 use tally_store::{Clock, ConnectionLimits, KeyRing, RequestContext, Store, StoreOptions};
-use tally_tests::Server;
+use tally_tests::{Login, Server};
 
-use super::{database, key, shared};
+use super::{
+    database, key, shared,
+    team::{self, Team},
+};
 
 /// A store of the shared server's log whose clock runs `shift` beside everybody else's.
 pub struct Past {
@@ -111,6 +115,28 @@ impl Past {
         let command = authorize(principal, command).expect("a person may");
         self.store.execute(&command, RequestContext::default()).await.expect("a token");
         (id, secret.expose().to_owned())
+    }
+}
+
+impl Past {
+    /// Invites somebody into a team, as its owner did then: the invitation's id.
+    pub async fn invited(&self, team: &Team, guest: &Login) -> InvitationId {
+        let principal = principal(&team.owner.token);
+        let person = Person::of(&principal).expect("a person");
+        let workspace = team.id.parse().expect("a UUID");
+        let command = Invite {
+            insider: person.within(workspace),
+            invitation: InvitationId::new(),
+            email: EmailAddress::parse(team::email(guest)).expect("an address"),
+            role: Role::Member,
+            invitee: team::id(guest).parse().ok(),
+            holder: None,
+        };
+        let invitation = command.invitation;
+        let membership = Membership { workspace, user: person.user, role: Role::Owner };
+        let command = authorize_within(principal, membership, command).expect("an owner may");
+        self.store.execute(&command, RequestContext::default()).await.expect("an invitation");
+        invitation
     }
 }
 

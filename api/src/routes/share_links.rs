@@ -1,0 +1,87 @@
+//! `/api/share-links`: looking at a link one was given, and joining by it.
+
+use axum::{
+    Json,
+    extract::{Path, State, rejection::PathRejection},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use tally_domain::{claim::Namespace, share_link::JoinByShareLink, workspace::WorkspaceRefusal};
+use tally_events::{MemberId, Role, ShareLinkId};
+use tally_projections::{
+    members::find_member,
+    share_links::{ShareLinkEntry, find_active},
+};
+
+use crate::{
+    error::ApiError,
+    guard::Caller,
+    in_workspace::{person, refused},
+    request_json::RequestJson,
+    routes::{LOG_POSITION, auth::Visitor, workspaces::members::Member},
+    state::App,
+};
+
+/// What somebody sees of a link before they have joined: what it leads to, and no more.
+#[derive(Serialize)]
+pub struct SharedWorkspace {
+    workspace_name: String,
+    workspace_avatar_url: Option<String>,
+    role: Role,
+    expires_at: Option<DateTime<Utc>>,
+}
+
+/// `GET /api/share-links/{code}`: for anybody who knows the code. Counted like codes that are tried:
+/// nobody finds one by trying.
+pub async fn read_share_link(
+    State(app): State<App>,
+    visitor: Visitor,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<SharedWorkspace>, ApiError> {
+    visitor.count(&app, "share-link", app.settings.limits.verify).await?;
+    let code = path.map(|Path(code)| code).unwrap_or_default();
+    let link = find(&app, &code).await?;
+    Ok(Json(SharedWorkspace {
+        workspace_name: link.workspace_name,
+        workspace_avatar_url: link.workspace_avatar_url,
+        role: link.role,
+        expires_at: link.expires_at,
+    }))
+}
+
+#[derive(Deserialize)]
+pub struct Joining {
+    code: Option<String>,
+}
+
+/// `POST /api/share-links/join`: 200 with who the caller is in the workspace now.
+pub async fn join_by_share_link(
+    State(app): State<App>,
+    caller: Caller,
+    visitor: Visitor,
+    RequestJson { body, .. }: RequestJson<Joining>,
+) -> Result<Response, ApiError> {
+    let person = person(&caller)?;
+    visitor.count(&app, "share-link", app.settings.limits.verify).await?;
+    let code = body.code.filter(|code| !code.is_empty());
+    let code = code.ok_or_else(|| ApiError::bad_request("code is required"))?;
+    let ShareLinkEntry { id: link, workspace, .. } = find(&app, &code).await?;
+    let command = JoinByShareLink { insider: person.within(workspace), link };
+    let done = app.execute(caller.principal, command, caller.context, |refusal| refused(&refusal)).await?;
+    let entry = find_member(app.pool(), app.keys(), MemberId::of(workspace, person.user)).await?;
+    // Removed by somebody else in between.
+    let entry = entry.ok_or_else(|| refused(&WorkspaceRefusal::MemberNotFound))?;
+    let position = done.executed.position.0;
+    Ok(([(LOG_POSITION, position)], Json(Member::from(entry))).into_response())
+}
+
+/// The active link of a code; one that is over looks like one that never was.
+async fn find(app: &App, code: &str) -> Result<ShareLinkEntry, ApiError> {
+    let holder = app.store.holder(Namespace::ShareLinkCode, code).await?;
+    let link = match holder {
+        Some(link) => find_active(app.pool(), app.keys(), ShareLinkId(link)).await?,
+        None => None,
+    };
+    link.ok_or_else(|| refused(&WorkspaceRefusal::ShareLinkNotFound))
+}

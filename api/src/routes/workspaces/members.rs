@@ -1,0 +1,155 @@
+//! `/api/workspaces/{id}/members`: who is in, and as what.
+
+use axum::{
+    Json,
+    extract::{Path, State, rejection::PathRejection},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use tally_domain::{
+    Command,
+    member::{ChangeRole, LeaveWorkspace, RemoveMember, Target},
+    workspace::WorkspaceRefusal,
+};
+use tally_events::{MemberId, Role, UserId, WorkspaceId};
+use tally_fanout::Done;
+use tally_projections::members::{
+    ListMembers, MemberEntry, find_member, list_members as query_members, other_owner, user_of,
+};
+use tally_store::ExecuteError;
+
+use super::inline_head;
+use crate::{
+    error::ApiError,
+    execute::failure,
+    in_workspace::{InWorkspace, refused},
+    request_json::RequestJson,
+    routes::{LOG_POSITION, effective},
+    state::App,
+};
+
+/// Owners who were to show that one remains, and did not; then others are quicker each time.
+const WITNESSES_MAX: usize = 5;
+
+/// A member, as the clients know one.
+#[derive(Serialize)]
+pub struct Member {
+    id: MemberId,
+    workspace_id: WorkspaceId,
+    user_id: UserId,
+    role: Role,
+    created_at: DateTime<Utc>,
+    name: String,
+    email: String,
+    avatar_url: Option<String>,
+}
+
+impl From<MemberEntry> for Member {
+    fn from(entry: MemberEntry) -> Self {
+        Self {
+            id: entry.id,
+            workspace_id: entry.workspace,
+            user_id: entry.user,
+            role: entry.role,
+            created_at: entry.created_at,
+            name: entry.name,
+            email: entry.email,
+            avatar_url: entry.avatar_url,
+        }
+    }
+}
+
+/// `GET /api/workspaces/{id}/members`.
+pub async fn list_members(
+    State(app): State<App>,
+    member: InWorkspace,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let query = member.may(ListMembers)?;
+    let head = inline_head(&app, &headers).await?;
+    let entries = query_members(app.pool(), app.keys(), &query).await?;
+    let members: Vec<Member> = entries.into_iter().map(Member::from).collect();
+    Ok(([(LOG_POSITION, head.0)], Json(members)).into_response())
+}
+
+#[derive(Deserialize)]
+pub struct Change {
+    role: Option<String>,
+}
+
+/// `PATCH /api/workspaces/{id}/members/{member_id}`: another role.
+pub async fn change_member(
+    State(app): State<App>,
+    member: InWorkspace,
+    path: Result<Path<(String, String)>, PathRejection>,
+    RequestJson { body, .. }: RequestJson<Change>,
+) -> Result<Response, ApiError> {
+    let role = role_of(body.role.as_deref())?.ok_or_else(|| ApiError::bad_request("role is required"))?;
+    let id = member_id(path)?;
+    let user = find_user(&app, &member, id).await?;
+    let insider = member.insider;
+    let change = |witness| ChangeRole { insider, target: Target { user, witness }, role };
+    let done = with_witness(&app, &member, user, change).await?;
+    let entry = find_member(app.pool(), app.keys(), id).await?;
+    // Removed by somebody else in between.
+    let entry = entry.ok_or_else(|| refused(&WorkspaceRefusal::MemberNotFound))?;
+    Ok((StatusCode::OK, effective(&done), Json(Member::from(entry))).into_response())
+}
+
+/// `DELETE /api/workspaces/{id}/members/{member_id}`: 204, and nothing of theirs reaches in any more.
+pub async fn remove_member(
+    State(app): State<App>,
+    member: InWorkspace,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let user = find_user(&app, &member, member_id(path)?).await?;
+    let insider = member.insider;
+    let remove = |witness| RemoveMember { insider, target: Target { user, witness } };
+    let done = with_witness(&app, &member, user, remove).await?;
+    Ok((StatusCode::NO_CONTENT, effective(&done)).into_response())
+}
+
+/// `POST /api/workspaces/{id}/leave`: 204.
+pub async fn leave(State(app): State<App>, member: InWorkspace) -> Result<Response, ApiError> {
+    let insider = member.insider;
+    let leave = |witness| LeaveWorkspace { insider, witness };
+    let done = with_witness(&app, &member, insider.person.user, leave).await?;
+    Ok((StatusCode::NO_CONTENT, effective(&done)).into_response())
+}
+
+/// A role that was sent, or that none was.
+pub(super) fn role_of(text: Option<&str>) -> Result<Option<Role>, ApiError> {
+    let parse = |text: &str| text.parse().map_err(|_| ApiError::bad_request("invalid member role"));
+    text.filter(|text| !text.is_empty()).map(parse).transpose()
+}
+
+fn member_id(path: Result<Path<(String, String)>, PathRejection>) -> Result<MemberId, ApiError> {
+    let id = path.ok().and_then(|Path((_, id))| id.parse().ok());
+    id.ok_or_else(|| ApiError::bad_request("invalid member id"))
+}
+
+async fn find_user(app: &App, member: &InWorkspace, id: MemberId) -> Result<UserId, ApiError> {
+    let user = user_of(app.pool(), member.membership.workspace, id).await?;
+    user.ok_or_else(|| refused(&WorkspaceRefusal::MemberNotFound))
+}
+
+/// Executes what may take the role of an owner from somebody: another owner is named to it, who must
+/// still be one when it commits.
+async fn with_witness<C: Command<Outcome = (), Refusal = WorkspaceRefusal>>(
+    app: &App,
+    member: &InWorkspace,
+    user: UserId,
+    command: impl Fn(Option<UserId>) -> C,
+) -> Result<Done<()>, ApiError> {
+    for _ in 0..WITNESSES_MAX {
+        let witness = other_owner(app.pool(), member.membership.workspace, user).await?;
+        match member.attempt(app, command(witness)).await? {
+            Ok(done) => return Ok(done),
+            Err(ExecuteError::Refused(WorkspaceRefusal::WitnessGone)) => {}
+            Err(error) => return Err(failure(error, |refusal| refused(&refusal))),
+        }
+    }
+    Err(refused(&WorkspaceRefusal::WitnessGone))
+}

@@ -1,0 +1,211 @@
+//! `/api/workspaces`: workspaces, and under each who is in it and how one comes in.
+
+pub mod invitations;
+pub mod members;
+pub mod share_links;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tally_domain::{
+    authorize,
+    claim::Namespace,
+    workspace::{
+        ChangeWorkspace, CreateWorkspace, DeleteWorkspace, WorkspaceRefusal, fields::WorkspaceFields,
+    },
+};
+use tally_events::{Position, WorkspaceId};
+use tally_projections::workspaces::{
+    ListWorkspaces, ReadWorkspace, WorkspaceEntry, list_workspaces as query_workspaces,
+    read_workspace as query_workspace,
+};
+use tally_store::ExecuteError;
+
+use crate::{
+    error::ApiError,
+    execute::failure,
+    freshness::min_position,
+    guard::Caller,
+    in_workspace::{InWorkspace, person, refused},
+    request_json::RequestJson,
+    routes::{LOG_POSITION, effective},
+    state::App,
+};
+
+/// A slug whose holder is over passes; whoever loses the race for it finds the winner there.
+const CLAIM_ATTEMPTS_MAX: usize = 3;
+
+/// A workspace, as the clients know one.
+#[derive(Serialize)]
+pub struct Workspace {
+    id: WorkspaceId,
+    name: String,
+    slug: String,
+    description: Option<String>,
+    context: Option<String>,
+    settings: Value,
+    repos: Value,
+    issue_prefix: String,
+    avatar_url: Option<String>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl From<WorkspaceEntry> for Workspace {
+    fn from(entry: WorkspaceEntry) -> Self {
+        // Written from JSON by this server.
+        let document = |text: Option<String>, empty| {
+            text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(empty)
+        };
+        Self {
+            id: entry.id,
+            name: entry.name,
+            slug: entry.slug,
+            description: entry.description,
+            context: entry.context,
+            settings: document(entry.settings, json!({})),
+            repos: document(entry.repos, json!([])),
+            issue_prefix: entry.issue_prefix,
+            avatar_url: entry.avatar_url,
+            created_at: entry.created_at,
+            updated_at: entry.updated_at,
+        }
+    }
+}
+
+/// What may be said of a workspace. Absent and null fields stay as they are; an empty text clears one.
+#[derive(Deserialize)]
+pub struct Fields {
+    name: Option<String>,
+    slug: Option<String>,
+    description: Option<String>,
+    context: Option<String>,
+    settings: Option<Value>,
+    repos: Option<Value>,
+    issue_prefix: Option<String>,
+    avatar_url: Option<String>,
+}
+
+impl Fields {
+    /// The slug, and everything else.
+    fn split(self) -> (Option<String>, WorkspaceFields) {
+        let text = |value: Value| value.to_string();
+        let fields = WorkspaceFields {
+            name: self.name,
+            description: self.description,
+            context: self.context,
+            settings: self.settings.map(text),
+            repos: self.repos.map(text),
+            issue_prefix: self.issue_prefix,
+            avatar_url: self.avatar_url,
+        };
+        (self.slug, fields)
+    }
+}
+
+/// `GET /api/workspaces`: those the caller is in.
+pub async fn list_workspaces(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let query = authorize(caller.principal, ListWorkspaces)?;
+    let head = inline_head(&app, &headers).await?;
+    let entries = query_workspaces(app.pool(), app.keys(), &query).await?;
+    let workspaces: Vec<Workspace> = entries.into_iter().map(Workspace::from).collect();
+    Ok(([(LOG_POSITION, head.0)], Json(workspaces)).into_response())
+}
+
+/// `POST /api/workspaces`: 201; the caller is its owner.
+pub async fn create_workspace(
+    State(app): State<App>,
+    caller: Caller,
+    RequestJson { body, .. }: RequestJson<Fields>,
+) -> Result<Response, ApiError> {
+    if app.settings.workspace_creation_disabled {
+        return Err(ApiError::forbidden("workspace creation is disabled for this instance"));
+    }
+    let person = person(&caller)?;
+    let (slug, fields) = body.split();
+    let (slug, fields) =
+        fields.of_new(slug.as_deref()).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let workspace = WorkspaceId::new();
+    for _ in 0..CLAIM_ATTEMPTS_MAX {
+        let holder = app.store.holder(Namespace::WorkspaceSlug, slug.as_str()).await?.map(WorkspaceId);
+        let command =
+            CreateWorkspace { person, workspace, slug: slug.clone(), fields: fields.clone(), holder };
+        let command = authorize(caller.principal, command)?;
+        match app.replica.execute(&command, caller.context).await {
+            Ok(done) => {
+                let membership =
+                    tally_projections::members::find_membership(app.pool(), workspace, person.user)
+                        .await?
+                        .ok_or_else(ApiError::unavailable)?;
+                let member = InWorkspace { caller, membership, insider: person.within(workspace) };
+                return show(&app, &member, StatusCode::CREATED, done.executed.position).await;
+            }
+            Err(ExecuteError::ClaimTaken(_)) => {}
+            Err(error) => return Err(failure(error, |refusal| refused(&refusal))),
+        }
+    }
+    Err(refused(&WorkspaceRefusal::SlugTaken))
+}
+
+/// `GET /api/workspaces/{id}`.
+pub async fn read_workspace(
+    State(app): State<App>,
+    member: InWorkspace,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let head = inline_head(&app, &headers).await?;
+    show(&app, &member, StatusCode::OK, head).await
+}
+
+/// `PUT` and `PATCH /api/workspaces/{id}`: both change what was sent and nothing else.
+pub async fn change_workspace(
+    State(app): State<App>,
+    member: InWorkspace,
+    RequestJson { body, .. }: RequestJson<Fields>,
+) -> Result<Response, ApiError> {
+    let (slug, fields) = body.split();
+    let fields = fields.validated().map_err(|error| ApiError::bad_request(error.to_string()))?;
+    if let Some(slug) = slug {
+        let current = query_workspace(app.pool(), app.keys(), &member.may(ReadWorkspace)?).await?;
+        // A client may send back all it was shown.
+        if current.is_some_and(|current| current.slug != slug) {
+            return Err(ApiError::bad_request("slug cannot be changed"));
+        }
+    }
+    let done = member.execute(&app, ChangeWorkspace { insider: member.insider, fields }).await?;
+    show(&app, &member, StatusCode::OK, done.executed.position).await
+}
+
+/// `DELETE /api/workspaces/{id}`: 204, and nothing reaches into it any more.
+pub async fn delete_workspace(State(app): State<App>, member: InWorkspace) -> Result<Response, ApiError> {
+    let done = member.execute(&app, DeleteWorkspace { insider: member.insider }).await?;
+    Ok((StatusCode::NO_CONTENT, effective(&done)).into_response())
+}
+
+async fn show(
+    app: &App,
+    member: &InWorkspace,
+    status: StatusCode,
+    position: Position,
+) -> Result<Response, ApiError> {
+    let entry = query_workspace(app.pool(), app.keys(), &member.may(ReadWorkspace)?).await?;
+    let entry = entry.ok_or_else(|| refused(&WorkspaceRefusal::NotFound))?;
+    Ok((status, [(LOG_POSITION, position.0)], Json(Workspace::from(entry))).into_response())
+}
+
+/// The head, for what is read from inline tables: whatever position the client has seen is there.
+pub async fn inline_head(app: &App, headers: &HeaderMap) -> Result<Position, ApiError> {
+    let head = tally_store::head(app.pool()).await?.position;
+    min_position(headers, head)?;
+    Ok(head)
+}
