@@ -79,8 +79,9 @@ fn shell(server: &Server, home: &Path, command: &str) -> Command {
     shell
 }
 
-/// Types the command, and the code from the server's log when it is asked for.
-async fn typed(server: &Server, home: &Path, command: &str) -> String {
+/// Types the command, and the code from the server's log when it is asked for: that of this login, counted
+/// from one.
+async fn typed(server: &Server, home: &Path, command: &str, logins: usize) -> String {
     let output = home.join("output");
     let file = std::fs::File::create(&output).expect("a file");
     let mut child = shell(server, home, command)
@@ -93,8 +94,7 @@ async fn typed(server: &Server, home: &Path, command: &str) -> String {
     if command.starts_with("tally login") {
         let code = eventually("the code in the server's log", async || {
             let log = server.log();
-            let (_, rest) = log.split_once("login code ")?;
-            rest.get(..6).map(str::to_owned)
+            log.split("login code ").nth(logins)?.get(..6).map(str::to_owned)
         })
         .await;
         writeln!(keyboard, "{code}").expect("the command reads");
@@ -113,8 +113,10 @@ async fn the_tour_runs_as_printed() {
     let server = Server::start(BINARY, &[]).await;
     let home = server.scratch().join("home");
     std::fs::create_dir(&home).expect("a directory");
+    let mut logins = 0;
     for Step { command, expected } in steps {
-        let printed = typed(&server, &home, &command).await;
+        logins += usize::from(command.starts_with("tally login"));
+        let printed = typed(&server, &home, &command, logins).await;
         assert_eq!(normalised(&printed), normalised(&expected), "`{command}` printed:\n{printed}");
     }
 }

@@ -49,6 +49,10 @@ pub enum Failure {
     #[error("{server} does not answer as a Tallystick server does ({what}); check the URL")]
     Foreign { server: String, what: String },
 
+    /// What was named is not among what the server shows.
+    #[error("{0}")]
+    Absent(String),
+
     #[error("{0}")]
     Refused(Box<Refusal>),
 
@@ -97,6 +101,7 @@ impl Failure {
         match self {
             Self::Unreachable { .. } | Self::Unknown { .. } => ExitCode::Network,
             Self::LoggedOut { .. } | Self::OtherServer { .. } | Self::TokenRejected { .. } => ExitCode::Auth,
+            Self::Absent(_) => ExitCode::NotFound,
             Self::Input(_) | Self::Profile { .. } => ExitCode::BadInput,
             Self::Refused(refusal) => refusal.exit_code(),
             Self::Foreign { .. }

@@ -7,6 +7,7 @@ mod audit;
 mod auth;
 mod failure;
 mod http;
+mod invitation;
 mod login;
 mod machine;
 mod output;
@@ -16,6 +17,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod token;
+mod workspace;
 
 use clap::{Args, Subcommand};
 use tally_domain::credential::Plaintext;
@@ -23,8 +25,10 @@ use tally_domain::credential::Plaintext;
 pub use audit::AuditArgs;
 pub use auth::AuthCommand;
 pub use failure::{ExitCode, Failure};
+pub use invitation::InvitationCommand;
 pub use login::LoginArgs;
 pub use token::TokenCommand;
+pub use workspace::WorkspaceCommand;
 
 use http::Server;
 use machine::Environment;
@@ -64,6 +68,10 @@ pub enum Command {
     Auth(AuthCommand),
     #[command(subcommand)]
     Token(TokenCommand),
+    #[command(subcommand)]
+    Workspace(WorkspaceCommand),
+    #[command(subcommand)]
+    Invitation(InvitationCommand),
     Audit(AuditArgs),
 }
 
@@ -77,6 +85,8 @@ pub async fn run(command: Command, global: Global) -> Result<(), Failure> {
         Command::Login(args) => login::run(client, args).await,
         Command::Auth(command) => auth::run(client, command).await,
         Command::Token(command) => token::run(&client, command).await,
+        Command::Workspace(command) => workspace::run(client, command).await,
+        Command::Invitation(command) => invitation::run(&client, command).await,
         Command::Audit(args) => audit::run(&client, args).await,
     };
     match outcome {

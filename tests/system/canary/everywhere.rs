@@ -52,7 +52,7 @@ const ROUTES: [&str; 31] = [
 ];
 
 /// Every command; the test holds the list against what `--help` lists.
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 25] = [
     "serve",
     "migrate",
     "projections status",
@@ -68,6 +68,15 @@ const COMMANDS: [&str; 16] = [
     "token create",
     "token list",
     "token revoke",
+    "workspace list",
+    "workspace create",
+    "workspace switch",
+    "workspace members",
+    "workspace invite",
+    "workspace leave",
+    "invitation list",
+    "invitation accept",
+    "invitation decline",
     "audit",
 ];
 
@@ -423,6 +432,17 @@ async fn commands(stage: &mut Stage, ada: &Ada) {
     run(stage, &["token", "revoke", stray], "", &[]);
     run(stage, &["audit"], "", &hers);
     run(stage, &["audit", "--json"], "", &hers);
+    let shown = &ada.person.name;
+    run(stage, &["workspace", "create", shown, "--slug", "canary"], "", &hers);
+    run(stage, &["workspace", "create", shown, "--slug", stray], "", &hers);
+    run(stage, &["workspace", "list"], "", &hers);
+    run(stage, &["workspace", "switch", stray], "", &[]);
+    run(stage, &["workspace", "members"], "", &hers);
+    run(stage, &["workspace", "invite", email], "", &hers);
+    run(stage, &["workspace", "leave"], "", &hers);
+    run(stage, &["invitation", "list"], "", &hers);
+    run(stage, &["invitation", "accept"], "", &hers);
+    run(stage, &["invitation", "decline", stray], "", &[]);
     run(stage, &["token", "revoke", &ada.token_id], "", &hers);
     run(stage, &["auth", "logout", "--revoke"], "", &hers);
     run(stage, &["auth", "status"], "", &[]);

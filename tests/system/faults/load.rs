@@ -247,7 +247,7 @@ impl Person {
         self.acts += 1;
         if self.acts % TEAMWORK_EVERY == 3 {
             // Of those who work together, some stay together.
-            return self.work_together(self.acts % 2 == 0).await;
+            return self.work_together(self.acts.is_multiple_of(2)).await;
         }
         let session = self.session.clone();
         let live: Vec<_> = self.live().into_iter().filter(|(id, _)| self.mine.contains(id)).collect();

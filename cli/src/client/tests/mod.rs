@@ -9,6 +9,7 @@ mod output;
 mod profile;
 mod server;
 mod settings;
+mod workspace;
 
 use std::ffi::OsString;
 use std::fs::DirBuilder;
