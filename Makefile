@@ -45,6 +45,8 @@ sqlx: postgresql ## Write .sqlx anew after a statement changed
 golden: ## Write the generated pages anew
 	@cargo run --quiet --package tally -- config reference > target/configuration.md
 	@mv target/configuration.md docs/configuration.md
+	@cargo run --quiet --package tally -- openapi > target/openapi.json
+	@mv target/openapi.json docs/openapi.json
 
 .PHONY: postgresql wrk
 postgresql wrk:

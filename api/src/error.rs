@@ -3,6 +3,8 @@
 //! A handler returns [`ApiError`]; [`render`] writes it the way the route's family speaks:
 //! `{"error": …}` on `/auth` and `/api`, RFC 9457 problem documents on `/v1`.
 
+mod codes;
+
 use std::{borrow::Cow, error::Error, time::Duration};
 
 use axum::{
@@ -10,40 +12,34 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde::Serialize;
 use tally_events::RequestId;
+use utoipa::ToSchema;
+
+pub use codes::{CODES, Code};
 
 /// A failure on its way out.
 #[derive(Clone, Debug)]
 pub struct ApiError {
     pub status: StatusCode,
     /// The stable code of `/v1` problem documents.
-    pub code: &'static str,
+    pub code: Code,
     pub message: Cow<'static, str>,
     pub retry_after: Option<Duration>,
     /// RFC 6750 section 3.
     pub challenge: Option<&'static str>,
     /// The thing an earlier request with the same idempotency key made.
     pub existing: Option<String>,
-    /// Whether `/auth` and `/api` tell the code too, and how long to wait.
-    pub shows_code: bool,
 }
 
 impl ApiError {
-    pub fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-            retry_after: None,
-            challenge: None,
-            existing: None,
-            shows_code: false,
-        }
+    pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        let status = code.row().status;
+        Self { status, code, message: message.into(), retry_after: None, challenge: None, existing: None }
     }
 
     pub fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+        Self::new(Code::BadRequest, message)
     }
 
     pub fn not_found() -> Self {
@@ -52,56 +48,55 @@ impl ApiError {
 
     /// What is not there, or is none of the caller's business.
     pub fn missing(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+        Self::new(Code::NotFound, message)
     }
 
     /// It contradicts what is there.
     pub fn conflict(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::CONFLICT, "conflict", message)
+        Self::new(Code::Conflict, message)
     }
 
     pub fn missing_authorization() -> Self {
         // RFC 6750 section 3: a request without credentials gets no error code.
-        let error = Self::new(StatusCode::UNAUTHORIZED, "missing_authorization", "missing authorization");
+        let error = Self::new(Code::MissingAuthorization, "missing authorization");
         Self { challenge: Some("Bearer realm=\"tallystick\""), ..error }
     }
 
     /// Malformed, unknown, expired and revoked look the same.
     pub fn invalid_token() -> Self {
-        let error = Self::new(StatusCode::UNAUTHORIZED, "invalid_token", "invalid token");
+        let error = Self::new(Code::InvalidToken, "invalid token");
         Self { challenge: Some("Bearer realm=\"tallystick\", error=\"invalid_token\""), ..error }
     }
 
     pub fn account_disabled() -> Self {
-        Self::new(StatusCode::FORBIDDEN, "account_disabled", "account disabled")
+        Self::new(Code::AccountDisabled, "account disabled")
     }
 
     pub fn forbidden(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+        Self::new(Code::Forbidden, message)
     }
 
     /// The right credential in the wrong place; the message names what is missing.
     pub fn insufficient_scope(message: impl Into<Cow<'static, str>>) -> Self {
-        let error = Self::new(StatusCode::FORBIDDEN, "insufficient_scope", message);
+        let error = Self::new(Code::InsufficientScope, message);
         Self { challenge: Some("Bearer realm=\"tallystick\", error=\"insufficient_scope\""), ..error }
     }
 
     pub fn too_many(message: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
-        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message);
+        let error = Self::new(Code::RateLimited, message);
         Self { retry_after: Some(retry_after.max(Duration::from_secs(1))), ..error }
     }
 
     /// This replica cannot know, so it does not say yes.
     pub fn unavailable() -> Self {
-        let error =
-            Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the service cannot answer right now");
+        let error = Self::new(Code::Unavailable, "the service cannot answer right now");
         Self { retry_after: Some(Duration::from_secs(1)), ..error }
     }
 
     /// A defect or damage: told to the operator with its whole chain, to the client as a fact.
     pub fn internal(error: &(dyn Error + 'static)) -> Self {
         tracing::error!(error, "a request failed");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error")
+        Self::new(Code::Internal, "internal error")
     }
 
     /// The database did not answer: told to the operator, a 503 to the client.
@@ -151,6 +146,9 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// The content type of problem documents.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
 /// Whether a path is of the family that speaks in problem documents.
 pub fn is_v1(path: &str) -> bool {
     path.starts_with("/v1/") || path == "/v1"
@@ -159,8 +157,8 @@ pub fn is_v1(path: &str) -> bool {
 /// Writes failures in the words of the route's family.
 pub fn render(mut response: Response, is_v1: bool, request_id: RequestId) -> Response {
     let Some(error) = response.extensions_mut().remove::<ApiError>() else { return response };
-    let body = if is_v1 { problem(&error, request_id) } else { legacy(&error) };
-    let mut rendered = body;
+    let (retry_after, challenge) = (error.retry_after, error.challenge);
+    let mut rendered = if is_v1 { problem(error, request_id) } else { legacy(error) };
     // What the handler set beside the failure, such as cleared cookies or `Allow`, stays.
     for (name, value) in response.headers() {
         if name != header::CONTENT_LENGTH && name != header::CONTENT_TYPE {
@@ -168,10 +166,10 @@ pub fn render(mut response: Response, is_v1: bool, request_id: RequestId) -> Res
         }
     }
     let headers = rendered.headers_mut();
-    if let Some(wait) = error.retry_after {
+    if let Some(wait) = retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
     }
-    if let Some(challenge) = error.challenge {
+    if let Some(challenge) = challenge {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
     rendered
@@ -182,34 +180,70 @@ fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
-fn legacy(error: &ApiError) -> Response {
-    let mut body = json!({ "error": error.message });
-    if let Some(existing) = &error.existing {
-        body["id"] = json!(existing);
-    }
-    if error.shows_code {
-        body["code"] = json!(error.code);
-        if let Some(wait) = error.retry_after {
-            body["retry_after_seconds"] = json!(whole_seconds(wait));
-        }
-    }
+/// How `/auth` and `/api` say no.
+#[derive(Serialize, ToSchema)]
+pub struct Refusal {
+    /// What was wrong, in a sentence.
+    error: Cow<'static, str>,
+    /// What an earlier request with the same idempotency key made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    id: Option<String>,
+    /// The stable code, where a client has something to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    code: Option<&'static str>,
+    /// Beside a code: the seconds of `Retry-After`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    retry_after_seconds: Option<u64>,
+}
+
+fn legacy(error: ApiError) -> Response {
+    let told = error.code.is_told();
+    let body = Refusal {
+        error: error.message,
+        id: error.existing,
+        code: told.then(|| error.code.name()),
+        retry_after_seconds: error.retry_after.filter(|_| told).map(whole_seconds),
+    };
     (error.status, Json(body)).into_response()
 }
 
-/// RFC 9457 section 3. The type is a relative reference into the documentation of codes.
-fn problem(error: &ApiError, request_id: RequestId) -> Response {
-    let title = error.status.canonical_reason().unwrap_or("Error");
-    let mut body = json!({
-        "type": format!("/docs/errors#{}", error.code),
-        "title": title,
-        "status": error.status.as_u16(),
-        "detail": error.message,
-        "code": error.code,
-        "request_id": request_id,
-    });
-    if let Some(existing) = &error.existing {
-        body["id"] = json!(existing);
-    }
-    let content_type = HeaderValue::from_static("application/problem+json");
-    (error.status, [(header::CONTENT_TYPE, content_type)], body.to_string()).into_response()
+/// How `/v1` says no (RFC 9457 section 3).
+#[derive(Serialize, ToSchema)]
+pub struct Problem {
+    /// The stable code.
+    #[schema(schema_with = codes::schema)]
+    code: &'static str,
+    /// What was wrong, in a sentence.
+    detail: Cow<'static, str>,
+    /// What an earlier request with the same idempotency key made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    id: Option<String>,
+    /// The `X-Request-ID` of this answer.
+    #[schema(value_type = Uuid)]
+    request_id: RequestId,
+    status: u16,
+    /// The status in words.
+    title: &'static str,
+    /// A relative reference into the documentation of codes.
+    #[schema(format = "uri-reference")]
+    r#type: String,
+}
+
+fn problem(error: ApiError, request_id: RequestId) -> Response {
+    let code = error.code.name();
+    let body = Problem {
+        code,
+        detail: error.message,
+        id: error.existing,
+        request_id,
+        status: error.status.as_u16(),
+        title: error.status.canonical_reason().unwrap_or("Error"),
+        r#type: format!("/docs/errors#{code}"),
+    };
+    let content_type = HeaderValue::from_static(PROBLEM_JSON);
+    (error.status, [(header::CONTENT_TYPE, content_type)], Json(body)).into_response()
 }

@@ -1,11 +1,13 @@
 //! From a principal and a command to its outcome: policy, the replica's door, the failure's words.
 
-use axum::http::StatusCode;
 use tally_domain::{Command, Principal, authorize};
 use tally_fanout::Done;
 use tally_store::{CommitError, ExecuteError, KeyRingError, ReadError, RequestContext};
 
-use crate::{error::ApiError, state::App};
+use crate::{
+    error::{ApiError, Code},
+    state::App,
+};
 
 impl App {
     /// Executes a command for a principal. `refused` words the command's own rules.
@@ -31,16 +33,13 @@ pub(crate) fn failure<R: std::error::Error + 'static>(
         ExecuteError::Replayed { receipt, .. } => ApiError {
             existing: Some(receipt.to_string()),
             ..ApiError::new(
-                StatusCode::CONFLICT,
-                "already_executed",
+                Code::AlreadyExecuted,
                 "this idempotency key was used before; what it made is shown by id, its secret never again",
             )
         },
-        ExecuteError::KeyReused => ApiError::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "idempotency_key_reused",
-            "this idempotency key was used with another body",
-        ),
+        ExecuteError::KeyReused => {
+            ApiError::new(Code::IdempotencyKeyReused, "this idempotency key was used with another body")
+        }
         ExecuteError::Erased => ApiError::invalid_token(),
         // That this release may no longer write, the committer has told the operator once.
         ExecuteError::Contended

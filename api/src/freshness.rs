@@ -49,6 +49,9 @@ impl Freshness {
     }
 }
 
+/// `X-Min-Position`, as annotations name it: a route that has it waits, or looks at it itself.
+pub(crate) struct MinPosition;
+
 /// The position a client asks for; a read of inline tables needs no more than this check.
 pub(crate) fn min_position(headers: &HeaderMap, head: Position) -> Result<Option<Position>, ApiError> {
     let Some(value) = headers.get(MIN_POSITION) else { return Ok(None) };

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{FromRequestParts, RawPathParams},
-    http::{StatusCode, request::Parts},
+    http::request::Parts,
 };
 use tally_domain::{
     Command, Insider, Membership, Person, authorize_within, policy::Act, workspace::WorkspaceRefusal,
@@ -10,9 +10,14 @@ use tally_domain::{
 use tally_events::WorkspaceId;
 use tally_fanout::Done;
 use tally_projections::members::find_membership;
-use tally_store::ExecuteError;
+use tally_store::{ExecuteError, RequestContext};
 
-use crate::{error::ApiError, execute::failure, guard::Caller, state::App};
+use crate::{
+    error::{ApiError, Code},
+    execute::failure,
+    guard::Caller,
+    state::App,
+};
 
 /// The parameter of a route that names its workspace.
 const WORKSPACE: &str = "id";
@@ -65,7 +70,9 @@ impl InWorkspace {
         app: &App,
         command: C,
     ) -> Result<Done<C::Outcome>, ApiError> {
-        self.attempt(app, command).await?.map_err(|error| failure(error, |refusal| refused(&refusal)))
+        self.attempt(app, command, self.caller.context)
+            .await?
+            .map_err(|error| failure(error, |refusal| refused(&refusal)))
     }
 
     /// The same, for who knows what to do about some refusals.
@@ -73,9 +80,10 @@ impl InWorkspace {
         &self,
         app: &App,
         command: C,
+        context: RequestContext,
     ) -> Result<Result<Done<C::Outcome>, ExecuteError<WorkspaceRefusal>>, ApiError> {
         let command = self.may(command)?;
-        Ok(app.replica.execute(&command, self.caller.context).await)
+        Ok(app.replica.execute(&command, context).await)
     }
 }
 
@@ -91,7 +99,7 @@ pub fn refused(refusal: &WorkspaceRefusal) -> ApiError {
         R::RoleTooLow => ApiError::forbidden(words),
         R::SlugTaken | R::AlreadyMember | R::AlreadyInvited => ApiError::conflict(words),
         R::LastOwner | R::InvitationNotPending => ApiError::bad_request(words),
-        R::InvitationExpired => ApiError::new(StatusCode::GONE, "expired", words),
+        R::InvitationExpired => ApiError::new(Code::Expired, words),
         // Others were quicker each time.
         R::WitnessGone | R::ShareLinkChanged => ApiError::unavailable(),
     }

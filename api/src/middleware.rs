@@ -17,7 +17,7 @@ use tracing::Level;
 use uuid::fmt::Hyphenated;
 
 use crate::{
-    error::{self, ApiError},
+    error::{self, ApiError, Code},
     guard,
     state::App,
 };
@@ -137,5 +137,5 @@ impl Asked {
 /// A panicking handler is a defect: a 500 without a word about the inside.
 fn panicked(_: &(dyn Any + Send)) -> Response {
     tracing::error!("a handler panicked");
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error").into_response()
+    ApiError::new(Code::Internal, "internal error").into_response()
 }

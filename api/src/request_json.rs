@@ -14,7 +14,7 @@ use serde::{
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, Code};
 
 /// How long a body may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,27 +33,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for RequestJson<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         if !is_json(request.headers()) {
-            return Err(ApiError::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "content type must be application/json",
-            ));
+            return Err(ApiError::new(Code::UnsupportedMediaType, "content type must be application/json"));
         }
-        let late = || {
-            ApiError::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "body_too_slow",
-                "the request body did not come in time",
-            )
-        };
+        let late = || ApiError::new(Code::BodyTooSlow, "the request body did not come in time");
         let bytes = timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await.map_err(|_| late())?;
         let bytes = bytes.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                ApiError::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "body_too_large",
-                    "request body is larger than 1 MiB",
-                )
+                ApiError::new(Code::BodyTooLarge, "request body is larger than 1 MiB")
             } else {
                 ApiError::bad_request("invalid request body")
             }

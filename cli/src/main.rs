@@ -33,6 +33,8 @@ enum Command {
     Serve,
     /// Bring the database to this release, and nothing else
     Migrate,
+    /// Print the OpenAPI document of the server's routes
+    Openapi,
     #[command(flatten)]
     Operator(operator::Command),
     #[command(flatten)]
@@ -74,6 +76,10 @@ async fn run(tally: Tally) -> ExitCode {
         },
         Command::Serve => report(serve::serve().await),
         Command::Migrate => report(serve::migrate().await),
+        Command::Openapi => {
+            print!("{}", tally_api::openapi_page());
+            ExitCode::SUCCESS
+        }
         Command::Operator(command) => report(operator::run(command, tally.global.json()).await),
     }
 }

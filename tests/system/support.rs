@@ -1,5 +1,6 @@
 //! The server most tests share, more replicas of it, and what every contract test asks.
 
+pub mod document;
 pub mod past;
 pub mod team;
 

@@ -7,24 +7,37 @@ use tally_domain::{
     session::{SessionRefusal, StartCommandLineSession},
 };
 use tally_events::SessionId;
+use utoipa::ToSchema;
 
 use crate::{
     error::ApiError,
     guard::Caller,
+    idempotency::{IdempotencyKey, NO_BODY},
     routes::auth::{Visitor, verify_code::sign},
     state::App,
 };
 
-#[derive(Serialize)]
-pub struct Answer {
+#[derive(Serialize, ToSchema)]
+pub struct CommandLineToken {
+    /// The JWT of a new session. It is shown only this once.
     token: String,
 }
 
+/// Start a session for the command line
+///
+/// From a session that a login started, and from nothing else.
+#[utoipa::path(
+    post,
+    path = "/api/cli-token",
+    params(IdempotencyKey),
+    responses((status = 200, description = "Started", body = CommandLineToken))
+)]
 pub async fn create_cli_token(
     State(app): State<App>,
     caller: Caller,
     visitor: Visitor,
-) -> Result<Json<Answer>, ApiError> {
+    key: IdempotencyKey,
+) -> Result<Json<CommandLineToken>, ApiError> {
     let (user, parent) = match caller.principal {
         Principal::Person { user, credential: PersonCredential::Session { id, .. } } => (user, id),
         Principal::Person { .. } | Principal::Anonymous | Principal::Operator => {
@@ -40,7 +53,8 @@ pub async fn create_cli_token(
         }
         SessionRefusal::Ended => ApiError::invalid_token(),
     };
-    let done = app.execute(caller.principal, command, caller.context, refused).await?;
+    let context = key.bind(&caller, NO_BODY, session);
+    let done = app.execute(caller.principal, command, context, refused).await?;
     let token = sign(&app, user, session, done.executed.outcome)?;
-    Ok(Json(Answer { token: token.expose().to_owned() }))
+    Ok(Json(CommandLineToken { token: token.expose().to_owned() }))
 }

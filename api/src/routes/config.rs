@@ -3,14 +3,16 @@
 use axum::{Json, extract::State};
 use serde::Serialize;
 use tally_domain::signup::SignupMode;
+use utoipa::ToSchema;
 
 use crate::state::App;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Config {
     cdn_domain: &'static str,
     allow_signup: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     google_client_id: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     workspace_creation_disabled: bool,
@@ -22,6 +24,13 @@ pub struct Config {
     server_version: &'static str,
 }
 
+/// Read what a client must know before anybody has logged in
+#[utoipa::path(
+    get,
+    path = "/api/config",
+    security(()),
+    responses((status = 200, description = "The configuration", body = Config))
+)]
 pub async fn read_config(State(app): State<App>) -> Json<Config> {
     let settings = &app.settings;
     Json(Config {

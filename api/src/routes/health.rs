@@ -1,20 +1,42 @@
 //! `/health`, `/readyz` and `/healthz`: is it up, and may it be sent requests?
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{Json, extract::State, http::StatusCode};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 use sqlx::Connection;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 use crate::state::App;
 
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 const OK: &str = "ok";
 
-/// The process is up. Says nothing about what it depends on.
-pub async fn health() -> Json<Value> {
-    Json(json!({ "status": OK }))
+#[derive(Serialize, ToSchema)]
+pub struct Health {
+    status: &'static str,
+}
+
+/// Is the process up?
+///
+/// Says nothing about what it depends on.
+#[utoipa::path(
+    get,
+    path = "/health",
+    security(()),
+    responses((status = 200, description = "It is", body = Health))
+)]
+pub async fn health() -> Json<Health> {
+    Json(Health { status: OK })
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Readiness {
+    /// `ok` or `unavailable`.
+    status: &'static str,
+    /// What was looked at, and how it is: `ok`, or a word about what is wrong.
+    checks: BTreeMap<&'static str, String>,
 }
 
 /// What was looked at, and how it is.
@@ -36,17 +58,41 @@ impl Check {
     }
 }
 
+/// May it be sent requests?
+///
 /// 200 when every required check is `ok`, else 503, naming the check.
-pub async fn readyz(State(app): State<App>) -> (StatusCode, Json<Value>) {
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    security(()),
+    responses(
+        (status = 200, description = "It may", body = Readiness),
+        (status = 503, description = "It may not", body = Readiness)
+    )
+)]
+pub async fn readyz(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
     let checks = timeout(CHECK_TIMEOUT, check(&app))
         .await
         .unwrap_or_else(|_| vec![Check::required("db", "did not answer in time")]);
     let ready = checks.iter().all(|check| !check.required || check.state == OK);
     let (status, word) =
         if ready { (StatusCode::OK, OK) } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
-    let checks: Map<String, Value> =
-        checks.into_iter().map(|check| (check.name.to_owned(), Value::String(check.state))).collect();
-    (status, Json(json!({ "status": word, "checks": checks })))
+    let checks = checks.into_iter().map(|check| (check.name, check.state)).collect();
+    (status, Json(Readiness { status: word, checks }))
+}
+
+/// The same as `/readyz`
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    security(()),
+    responses(
+        (status = 200, description = "It may be sent requests", body = Readiness),
+        (status = 503, description = "It may not", body = Readiness)
+    )
+)]
+pub async fn healthz(app: State<App>) -> (StatusCode, Json<Readiness>) {
+    readyz(app).await
 }
 
 async fn check(app: &App) -> Vec<Check> {

@@ -14,13 +14,16 @@ use tally_domain::{
 };
 use tally_events::{InvitationId, MemberId};
 use tally_projections::{
-    invitations::{InvitationEntry, ListOwnInvitations, find_invitations, list_own_invitations},
+    invitations::{
+        InvitationEntry, ListOwnInvitations, find_invitations, list_own_invitations as query_own_invitations,
+    },
     members::find_member,
     users::find_profile,
 };
 
 use crate::{
     error::ApiError,
+    freshness::MinPosition,
     guard::Caller,
     in_workspace::{person, refused},
     routes::{
@@ -34,8 +37,16 @@ use crate::{
     state::App,
 };
 
-/// `GET /api/invitations`: those that can still be answered, newest first.
-pub async fn list_invitations(
+/// List the invitations for the address of one's account that can still be answered
+#[utoipa::path(
+    get,
+    path = "/api/invitations",
+    params(MinPosition),
+    responses(
+        (status = 200, description = "The invitations", body = Vec<Invitation>, headers(("X-Log-Position")))
+    )
+)]
+pub async fn list_own_invitations(
     State(app): State<App>,
     caller: Caller,
     headers: HeaderMap,
@@ -44,13 +55,22 @@ pub async fn list_invitations(
     let head = inline_head(&app, &headers).await?;
     let query =
         authorize(caller.principal, ListOwnInvitations { addressed: addressed(&app, person).await? })?;
-    let entries = list_own_invitations(app.pool(), app.keys(), &query).await?;
+    let entries = query_own_invitations(app.pool(), app.keys(), &query).await?;
     let invitations: Vec<Invitation> = entries.into_iter().map(Invitation::from).collect();
     Ok(([(LOG_POSITION, head.0)], Json(invitations)).into_response())
 }
 
-/// `GET /api/invitations/{id}`: whatever became of it.
-pub async fn read_invitation(
+/// Read an invitation, whatever became of it
+#[utoipa::path(
+    get,
+    path = "/api/invitations/{id}",
+    params(("id" = Uuid, Path, description = "The invitation"), MinPosition),
+    responses(
+        (status = 200, description = "The invitation", body = Invitation, headers(("X-Log-Position"))),
+        (status = 403), (status = 404)
+    )
+)]
+pub async fn read_own_invitation(
     State(app): State<App>,
     caller: Caller,
     headers: HeaderMap,
@@ -63,7 +83,17 @@ pub async fn read_invitation(
     Ok(([(LOG_POSITION, head.0)], Json(Invitation::from(entry))).into_response())
 }
 
-/// `POST /api/invitations/{id}/accept`: 200 with who the caller is in the workspace now.
+/// Accept an invitation
+#[utoipa::path(
+    post,
+    path = "/api/invitations/{id}/accept",
+    params(("id" = Uuid, Path, description = "The invitation")),
+    responses(
+        (status = 200, description = "Who one is in the workspace now", body = Member, headers(("X-Log-Position"))),
+        (status = 403), (status = 404),
+        (status = 410)
+    )
+)]
 pub async fn accept_invitation(
     State(app): State<App>,
     caller: Caller,
@@ -81,7 +111,17 @@ pub async fn accept_invitation(
     Ok(([(LOG_POSITION, position)], Json(Member::from(entry))).into_response())
 }
 
-/// `POST /api/invitations/{id}/decline`: 204.
+/// Decline an invitation
+#[utoipa::path(
+    post,
+    path = "/api/invitations/{id}/decline",
+    params(("id" = Uuid, Path, description = "The invitation")),
+    responses(
+        (status = 204, description = "Declined", headers(("X-Log-Position"))),
+        (status = 403), (status = 404),
+        (status = 410)
+    )
+)]
 pub async fn decline_invitation(
     State(app): State<App>,
     caller: Caller,

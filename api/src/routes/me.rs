@@ -15,15 +15,21 @@ use tally_domain::{
 };
 use tally_events::{Position, UserId};
 use tally_projections::users::{Profile, ReadProfile, read_profile};
+use utoipa::ToSchema;
 
 use crate::{
-    error::ApiError, freshness::min_position, guard::Caller, request_json::RequestJson, routes::LOG_POSITION,
+    error::ApiError,
+    freshness::{MinPosition, min_position},
+    guard::Caller,
+    request_json::RequestJson,
+    routes::LOG_POSITION,
     state::App,
 };
 
 /// A person, as the clients know one. The onboarding fields belong to the clients; here they stay empty.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct User {
+    #[schema(value_type = Uuid)]
     id: UserId,
     name: String,
     email: String,
@@ -31,6 +37,7 @@ pub struct User {
     language: Option<String>,
     timezone: Option<String>,
     onboarded_at: Option<DateTime<Utc>>,
+    #[schema(value_type = Object)]
     onboarding_questionnaire: Map<String, Value>,
     starter_content_state: Option<String>,
     profile_description: String,
@@ -63,6 +70,13 @@ fn positioned<T>(position: Position, body: T) -> Positioned<T> {
     ([(LOG_POSITION, position.0)], Json(body))
 }
 
+/// Read one's own profile
+#[utoipa::path(
+    get,
+    path = "/api/me",
+    params(MinPosition),
+    responses((status = 200, description = "The profile", body = User, headers(("X-Log-Position"))))
+)]
 pub async fn read_me(
     State(app): State<App>,
     caller: Caller,
@@ -77,21 +91,32 @@ pub async fn read_me(
 }
 
 /// Absent and null fields stay as they are; an empty text clears a field.
-#[derive(Deserialize)]
-pub struct Change {
+#[derive(Deserialize, ToSchema)]
+pub struct UserChange {
     name: Option<String>,
     avatar_url: Option<String>,
+    /// `en`, `zh-Hans`, `ko` or `ja`.
     language: Option<String>,
+    /// A name of the IANA time zone database.
     timezone: Option<String>,
+    /// At most 2000 characters.
+    #[schema(max_length = 2000)]
     profile_description: Option<String>,
 }
 
+/// Change one's own profile
+#[utoipa::path(
+    patch,
+    path = "/api/me",
+    request_body = UserChange,
+    responses((status = 200, description = "The profile as it is now", body = User, headers(("X-Log-Position"))))
+)]
 pub async fn change_me(
     State(app): State<App>,
     caller: Caller,
-    RequestJson { body, .. }: RequestJson<Change>,
+    RequestJson { body, .. }: RequestJson<UserChange>,
 ) -> Result<Positioned<User>, ApiError> {
-    let Change { name, avatar_url, language, timezone, profile_description } = body;
+    let UserChange { name, avatar_url, language, timezone, profile_description } = body;
     let change = ProfileChange { name, avatar_url, language, timezone, profile_description }
         .validated()
         .map_err(|error| ApiError::bad_request(error.to_string()))?;

@@ -6,6 +6,7 @@ mod config;
 mod health;
 mod invitations;
 mod me;
+mod openapi;
 mod share_links;
 mod tokens;
 mod v1;
@@ -14,9 +15,9 @@ mod workspaces;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
     middleware::{from_fn, from_fn_with_state},
-    routing::{any, delete, get, patch, post},
+    routing::any,
 };
 use tally_fanout::Done;
 use tower::Layer;
@@ -24,70 +25,83 @@ use tower_http::{
     cors::{AllowOrigin, CorsLayer},
     normalize_path::{NormalizePath, NormalizePathLayer},
 };
+use utoipa_axum::{router::UtoipaMethodRouter, routes};
 
-use crate::{error::ApiError, middleware, request_json::BODY_BYTES_MAX, state::App};
+use crate::{
+    error::{ApiError, Code},
+    middleware,
+    request_json::BODY_BYTES_MAX,
+    state::App,
+};
+
+/// A path with its handlers, and what their annotations say of them.
+pub(crate) type Route = UtoipaMethodRouter<App>;
+
+/// Every route but those that proxies ask: a line for each path, which its handlers name. What is
+/// here is served and is in the OpenAPI document.
+pub(crate) fn listed() -> Vec<Route> {
+    vec![
+        routes!(auth::send_code::send_code),
+        routes!(auth::verify_code::verify_code),
+        routes!(auth::logout::logout),
+        routes!(cli_token::create_cli_token),
+        routes!(me::read_me, me::change_me),
+        routes!(tokens::list_tokens, tokens::create_token),
+        routes!(tokens::renew_token),
+        routes!(tokens::revoke_token),
+        routes!(workspaces::list_workspaces, workspaces::create_workspace),
+        routes!(
+            workspaces::read_workspace,
+            workspaces::replace_workspace,
+            workspaces::change_workspace,
+            workspaces::delete_workspace
+        ),
+        routes!(workspaces::members::list_members, workspaces::invitations::create_invitation),
+        routes!(workspaces::members::change_member, workspaces::members::remove_member),
+        routes!(workspaces::members::leave_workspace),
+        routes!(workspaces::invitations::list_invitations),
+        routes!(workspaces::invitations::revoke_invitation),
+        routes!(
+            workspaces::share_links::list_share_links,
+            workspaces::share_links::create_share_link,
+            workspaces::share_links::revoke_share_links
+        ),
+        routes!(workspaces::share_links::revoke_share_link),
+        routes!(invitations::list_own_invitations),
+        routes!(invitations::read_own_invitation),
+        routes!(invitations::accept_invitation),
+        routes!(invitations::decline_invitation),
+        routes!(share_links::join_by_share_link),
+        routes!(share_links::read_share_link),
+        routes!(config::read_config),
+        routes!(v1::me::describe_credential),
+        routes!(v1::audit::read_audit),
+        routes!(health::health),
+        routes!(health::readyz),
+        routes!(health::healthz),
+        routes!(openapi::read_openapi),
+    ]
+}
+
+/// Asked by proxies about requests that are not for us. What stands here for one method is served
+/// for all of them, and for every path below: a proxy may pass both on.
+pub(crate) fn asked_by_proxies() -> Route {
+    routes!(auth::verify::verify_for_proxy)
+}
 
 /// Everything behind the door. Collections answer with and without a trailing slash.
 pub fn router(app: App) -> NormalizePath<Router> {
-    let routes = Router::new()
-        .route("/auth/send-code", post(auth::send_code::send_code))
-        .route("/auth/verify-code", post(auth::verify_code::verify_code))
-        .route("/auth/logout", post(auth::logout::logout))
-        .route("/api/cli-token", post(cli_token::create_cli_token))
-        .route("/api/me", get(me::read_me).patch(me::change_me))
-        .route("/api/tokens", get(tokens::list_tokens).post(tokens::create_token))
-        .route("/api/tokens/current/renew", post(tokens::renew_token))
-        .route("/api/tokens/{id}", delete(tokens::revoke_token))
-        .route("/api/workspaces", get(workspaces::list_workspaces).post(workspaces::create_workspace))
-        .route(
-            "/api/workspaces/{id}",
-            get(workspaces::read_workspace)
-                .put(workspaces::change_workspace)
-                .patch(workspaces::change_workspace)
-                .delete(workspaces::delete_workspace),
-        )
-        .route(
-            "/api/workspaces/{id}/members",
-            get(workspaces::members::list_members).post(workspaces::invitations::create_invitation),
-        )
-        .route(
-            "/api/workspaces/{id}/members/{member_id}",
-            patch(workspaces::members::change_member).delete(workspaces::members::remove_member),
-        )
-        .route("/api/workspaces/{id}/leave", post(workspaces::members::leave))
-        .route("/api/workspaces/{id}/invitations", get(workspaces::invitations::list_invitations))
-        .route(
-            "/api/workspaces/{id}/invitations/{invitation_id}",
-            delete(workspaces::invitations::revoke_invitation),
-        )
-        .route(
-            "/api/workspaces/{id}/share-links",
-            get(workspaces::share_links::list_share_links)
-                .post(workspaces::share_links::create_share_link)
-                .delete(workspaces::share_links::revoke_share_links),
-        )
-        .route(
-            "/api/workspaces/{id}/share-links/{link_id}",
-            delete(workspaces::share_links::revoke_share_link),
-        )
-        .route("/api/invitations", get(invitations::list_invitations))
-        .route("/api/invitations/{id}", get(invitations::read_invitation))
-        .route("/api/invitations/{id}/accept", post(invitations::accept_invitation))
-        .route("/api/invitations/{id}/decline", post(invitations::decline_invitation))
-        .route("/api/share-links/join", post(share_links::join_by_share_link))
-        .route("/api/share-links/{code}", get(share_links::read_share_link))
-        .route("/api/config", get(config::read_config))
-        .route("/v1/me", get(v1::me::read_me))
-        .route("/v1/audit", get(v1::audit::read_audit))
-        .route("/health", get(health::health))
-        .route("/readyz", get(health::readyz))
-        .route("/healthz", get(health::readyz))
+    let mut routes = Router::new();
+    for (_, documented, handlers) in listed() {
+        for path in documented.paths.keys() {
+            routes = routes.route(path, handlers.clone());
+        }
+    }
+    let routes = routes
         .fallback(async || ApiError::not_found())
-        .method_not_allowed_fallback(async || {
-            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "method not allowed")
-        });
-    // Asked by proxies about requests that are not for us: no browser's preflight is answered here,
-    // because that would be a yes, and the origins of others are theirs to judge.
+        .method_not_allowed_fallback(async || ApiError::new(Code::MethodNotAllowed, "method not allowed"));
+    // No browser's preflight is answered here, because that would be a yes, and the origins of
+    // others are theirs to judge.
     let by_proxies = Router::new()
         .route("/auth/verify", any(auth::verify::verify_for_proxy))
         .route("/auth/verify/{*original}", any(auth::verify::verify_for_proxy));

@@ -13,27 +13,45 @@ use tally_projections::{
     members::find_member,
     share_links::{ShareLinkEntry, find_active},
 };
+use utoipa::ToSchema;
 
 use crate::{
     error::ApiError,
     guard::Caller,
     in_workspace::{person, refused},
     request_json::RequestJson,
-    routes::{LOG_POSITION, auth::Visitor, workspaces::members::Member},
+    routes::{
+        LOG_POSITION,
+        auth::Visitor,
+        workspaces::members::{Member, RoleName},
+    },
     state::App,
 };
 
 /// What somebody sees of a link before they have joined: what it leads to, and no more.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct SharedWorkspace {
     workspace_name: String,
     workspace_avatar_url: Option<String>,
+    #[schema(value_type = RoleName)]
     role: Role,
     expires_at: Option<DateTime<Utc>>,
 }
 
-/// `GET /api/share-links/{code}`: for anybody who knows the code. Counted like codes that are tried:
-/// nobody finds one by trying.
+/// Look where a share link leads
+///
+/// Counted like codes that are tried: nobody finds one by trying.
+#[utoipa::path(
+    get,
+    path = "/api/share-links/{code}",
+    security(()),
+    params(("code" = String, Path, description = "The code of the link")),
+    responses(
+        (status = 200, description = "Where it leads", body = SharedWorkspace),
+        (status = 404),
+        (status = 429)
+    )
+)]
 pub async fn read_share_link(
     State(app): State<App>,
     visitor: Visitor,
@@ -50,12 +68,24 @@ pub async fn read_share_link(
     }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct Joining {
+    #[schema(value_type = String)]
     code: Option<String>,
 }
 
-/// `POST /api/share-links/join`: 200 with who the caller is in the workspace now.
+/// Join a workspace by a share link
+#[utoipa::path(
+    post,
+    path = "/api/share-links/join",
+    request_body = Joining,
+    responses(
+        (status = 200, description = "Who one is in the workspace now", body = Member, headers(("X-Log-Position"))),
+        (status = 404),
+        (status = 409),
+        (status = 429)
+    )
+)]
 pub async fn join_by_share_link(
     State(app): State<App>,
     caller: Caller,

@@ -11,43 +11,49 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tally_domain::{
     PersonCredential, Principal, authorize,
     credential::{self, CredentialKind},
     token::{MintToken, RenewToken, RevokeTokens, TokenRefusal, TokenRequest},
 };
-use tally_events::{TokenId, UserId};
+use tally_events::TokenId;
 use tally_projections::{
     credentials::{line_below, parent_of},
     token_list::{ListTokens, TokenEntry, list_tokens as query_tokens},
 };
-use tally_store::Idempotency;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     error::ApiError,
+    freshness::MinPosition,
     guard::Caller,
+    idempotency::IdempotencyKey,
     request_json::RequestJson,
     routes::{LOG_POSITION, REVOCATION, auth::fill_random},
     state::App,
 };
 
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-const IDEMPOTENCY_KEY_CHARACTERS_MAX: usize = 255;
 /// Tokens of one line revoked in one command; a longer line takes several.
 const LINE_TOKENS: i64 = 500;
 
-/// A token, as its owner sees it. The token itself is in the answer to its creation and nowhere else.
-#[derive(Serialize)]
+/// A token, as its owner sees it.
+#[derive(Serialize, ToSchema)]
 pub struct Token {
+    #[schema(value_type = Uuid)]
     id: TokenId,
     name: String,
     token_prefix: String,
     expires_at: Option<DateTime<Utc>>,
     last_used_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<String>,
+}
+
+/// A new token. The secret is in this answer and nowhere else.
+#[derive(Serialize, ToSchema)]
+pub struct MintedToken {
+    #[serde(flatten)]
+    minted: Token,
+    token: String,
 }
 
 impl From<TokenEntry> for Token {
@@ -59,12 +65,19 @@ impl From<TokenEntry> for Token {
             expires_at: entry.expires_at,
             last_used_at: None,
             created_at: entry.created_at,
-            token: None,
         }
     }
 }
 
-/// `GET /api/tokens`: newest first, revoked hidden, expired shown.
+/// List one's own personal access tokens
+///
+/// Newest first, revoked hidden, expired shown.
+#[utoipa::path(
+    get,
+    path = "/api/tokens",
+    params(MinPosition),
+    responses((status = 200, description = "The tokens", body = Vec<Token>, headers(("X-Log-Position"))))
+)]
 pub async fn list_tokens(
     State(app): State<App>,
     caller: Caller,
@@ -77,18 +90,31 @@ pub async fn list_tokens(
     Ok(([(LOG_POSITION, position.0)], Json(tokens)).into_response())
 }
 
-#[derive(Deserialize)]
-pub struct Creation {
+#[derive(Deserialize, ToSchema)]
+pub struct NewToken {
+    /// Not blank.
+    #[schema(value_type = String)]
     name: Option<String>,
+    /// It never expires when this is absent, unless the token it is minted with does.
+    #[schema(minimum = 1, maximum = 3650)]
     expires_in_days: Option<i64>,
 }
 
-/// `POST /api/tokens`: 201 with the token in the clear, this once.
+/// Mint a personal access token
+///
+/// The answer has it in the clear, this once.
+#[utoipa::path(
+    post,
+    path = "/api/tokens",
+    params(IdempotencyKey),
+    request_body = NewToken,
+    responses((status = 201, description = "Minted", body = MintedToken, headers(("X-Log-Position"))))
+)]
 pub async fn create_token(
     State(app): State<App>,
     caller: Caller,
-    headers: HeaderMap,
-    RequestJson { body, fingerprint }: RequestJson<Creation>,
+    key: IdempotencyKey,
+    RequestJson { body, fingerprint }: RequestJson<NewToken>,
 ) -> Result<Response, ApiError> {
     let request = TokenRequest::new(body.name.as_deref().unwrap_or_default(), body.expires_in_days)
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
@@ -99,29 +125,39 @@ pub async fn create_token(
     let name = request.name().to_owned();
     let command = MintToken::new(user, minted_by, request, &secret);
     let (id, token_prefix) = (command.token, command.prefix.clone());
-    let mut context = caller.context;
-    context.idempotency = idempotency(&headers, user, fingerprint, id)?;
+    let context = key.bind(&caller, fingerprint, id);
     let done = app.execute(caller.principal, command, context, |refusal| refused(&refusal)).await?;
-    let token = Token {
+    let minted = Token {
         id,
         name,
         token_prefix,
         expires_at: done.executed.outcome,
         last_used_at: None,
         created_at: done.executed.at,
-        token: Some(secret.expose().to_owned()),
     };
-    Ok((StatusCode::CREATED, [(LOG_POSITION, done.executed.position.0)], Json(token)).into_response())
+    let body = MintedToken { minted, token: secret.expose().to_owned() };
+    Ok((StatusCode::CREATED, [(LOG_POSITION, done.executed.position.0)], Json(body)).into_response())
 }
 
-#[derive(Serialize)]
-pub struct Renewed {
-    /// Empty when the token never expires.
+#[derive(Serialize, ToSchema)]
+pub struct Renewal {
+    /// A time, or empty when the token never expires.
     expires_at: String,
     renewed: bool,
 }
 
-/// `POST /api/tokens/current/renew`: the token that asks gets 90 days when 7 or fewer remain.
+/// Renew the token that asks
+///
+/// It gets 90 days from now when 7 or fewer remain, and stays as it is otherwise. Only personal access
+/// tokens can be renewed.
+#[utoipa::path(
+    post,
+    path = "/api/tokens/current/renew",
+    responses(
+        (status = 200, description = "As it is now", body = Renewal, headers(("X-Log-Position"))),
+        (status = 400)
+    )
+)]
 pub async fn renew_token(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
     let Principal::Person { user, credential: PersonCredential::PersonalAccessToken { id, .. } } =
         caller.principal
@@ -132,19 +168,28 @@ pub async fn renew_token(State(app): State<App>, caller: Caller) -> Result<Respo
     let done = app.execute(caller.principal, command, caller.context, |refusal| refused(&refusal)).await?;
     let renewal = done.executed.outcome;
     let expires_at = renewal.expires_at.map(|at| at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true));
-    let body = Renewed { expires_at: expires_at.unwrap_or_default(), renewed: renewal.renewed };
+    let body = Renewal { expires_at: expires_at.unwrap_or_default(), renewed: renewal.renewed };
     Ok(([(LOG_POSITION, done.executed.position.0)], Json(body)).into_response())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Revocation {
     /// Whether every token below it in its line goes with it.
     #[serde(default)]
     line: bool,
 }
 
-/// `DELETE /api/tokens/{id}`: 204, and no replica accepts it any more. Unknown and foreign tokens
-/// answer the same, and nothing happens.
+/// Revoke a personal access token
+///
+/// With the answer no replica accepts it any more. Unknown and foreign tokens answer the same, and
+/// nothing happens.
+#[utoipa::path(
+    delete,
+    path = "/api/tokens/{id}",
+    params(("id" = Uuid, Path, description = "The token"), Revocation),
+    responses((status = 204, description = "Revoked", headers(("X-Log-Position"), ("X-Revocation"))))
+)]
 pub async fn revoke_token(
     State(app): State<App>,
     caller: Caller,
@@ -186,27 +231,4 @@ fn refused(refusal: &TokenRefusal) -> ApiError {
         // The projection that named the parent is inline, so this is damage and not a delay.
         TokenRefusal::LineChanged => ApiError::internal(refusal),
     }
-}
-
-/// The client's key, bound to person and route, so that nobody meets another's.
-fn idempotency(
-    headers: &HeaderMap,
-    user: UserId,
-    fingerprint: [u8; 32],
-    token: TokenId,
-) -> Result<Option<Idempotency>, ApiError> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let key = value
-        .to_str()
-        .ok()
-        .filter(|key| (1..=IDEMPOTENCY_KEY_CHARACTERS_MAX).contains(&key.len()))
-        .ok_or_else(|| {
-            ApiError::bad_request("Idempotency-Key must be 1 to 255 printable ASCII characters")
-        })?;
-    let bound = Sha256::new()
-        .chain_update(user.0.as_bytes())
-        .chain_update(b"POST /api/tokens\0")
-        .chain_update(key.as_bytes())
-        .finalize();
-    Ok(Some(Idempotency { key: bound.into(), fingerprint, receipt: token.0 }))
 }

@@ -4,6 +4,7 @@ mod cookies_and_csrf;
 mod credentials;
 mod forward_auth;
 mod guard;
+mod idempotency;
 mod invitations;
 mod login;
 mod members;

@@ -40,6 +40,18 @@ async fn config_has_its_fields() {
     );
 }
 
+/// The OpenAPI document is served to anybody, as it is committed and as `tally openapi` prints it.
+#[tokio::test]
+async fn the_openapi_document_is_served() {
+    let answer = expect(200, client().await.get("/openapi.json")).await;
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(answer.json()["openapi"], "3.1.0");
+    let committed = include_str!("../../../docs/openapi.json");
+    assert!(answer.text == committed, "the server's document is not docs/openapi.json");
+    let printed = Command::new(BINARY).arg("openapi").env_clear().output().expect("it runs");
+    assert!(printed.status.success() && printed.stdout == committed.as_bytes());
+}
+
 /// `/health` is `{"status":"ok"}`; `/readyz` and `/healthz` are status and checks.
 #[tokio::test]
 async fn health_and_readiness_answer() {

@@ -5,8 +5,9 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde::Serialize;
 use tally_domain::{PersonCredential, Principal, session::EndSession};
+use utoipa::ToSchema;
 
 use crate::{
     error::ApiError,
@@ -15,8 +16,27 @@ use crate::{
     state::App,
 };
 
-/// Always 200 for whoever has no session to end. With a session, 200 means that it has ended
-/// everywhere; if that cannot be known, 503.
+#[derive(Serialize, ToSchema)]
+struct LoggedOut {
+    message: &'static str,
+}
+
+/// Log out
+///
+/// Forgets the cookies, and ends the session where one was proven: by a Bearer, or by the cookie with
+/// its CSRF token. Always 200 for whoever has no session to end. With a session, 200 means that it has
+/// ended everywhere; if that cannot be known, 503.
+#[utoipa::path(
+    post,
+    path = "/auth/logout",
+    security((), ("bearer" = []), ("cookie" = [], "csrf" = [])),
+    responses((
+        status = 200,
+        description = "Logged out",
+        body = LoggedOut,
+        headers(("Set-Cookie"), ("X-Revocation"))
+    ))
+)]
 pub async fn logout(State(app): State<App>, request: Request) -> Result<Response, Response> {
     let (parts, _) = request.into_parts();
     let credential = credential_of(&parts.method, &parts.headers);
@@ -39,7 +59,7 @@ pub async fn logout(State(app): State<App>, request: Request) -> Result<Response
     };
     match ended {
         Ok(ended) => {
-            let mut response = clear(Json(json!({ "message": "logged out" })).into_response());
+            let mut response = clear(Json(LoggedOut { message: "logged out" }).into_response());
             if ended {
                 response.headers_mut().insert(REVOCATION, axum::http::HeaderValue::from_static("effective"));
             }

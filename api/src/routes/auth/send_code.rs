@@ -9,6 +9,7 @@ use tally_domain::{
 };
 use tally_events::{LoginId, UserId};
 use tally_store::ExecuteError;
+use utoipa::ToSchema;
 
 use crate::{
     error::ApiError,
@@ -23,29 +24,39 @@ const SALT_BYTES: usize = 16;
 /// Two first codes of one address at once race for its login history: the loser finds the winner's.
 const CLAIM_ATTEMPTS_MAX: usize = 3;
 
-#[derive(Deserialize)]
-pub struct Body {
+#[derive(Deserialize, ToSchema)]
+pub struct CodeRequest {
+    #[schema(value_type = String, format = Email)]
     email: Option<String>,
 }
 
-#[derive(Serialize)]
-pub struct Answer {
+#[derive(Serialize, ToSchema)]
+pub struct CodeSent {
     message: &'static str,
 }
 
-/// Answers the same whether or not the address has an account or may open one.
+/// Send a login code to an address
+///
+/// The answer is the same whether or not the address has an account or may open one.
+#[utoipa::path(
+    post,
+    path = "/auth/send-code",
+    security(()),
+    request_body = CodeRequest,
+    responses((status = 200, description = "The code is on its way", body = CodeSent), (status = 429))
+)]
 pub async fn send_code(
     State(app): State<App>,
     visitor: Visitor,
-    request: Result<RequestJson<Body>, ApiError>,
-) -> Result<Json<Answer>, ApiError> {
+    request: Result<RequestJson<CodeRequest>, ApiError>,
+) -> Result<Json<CodeSent>, ApiError> {
     visitor.count(&app, "send-code", app.settings.limits.send).await?;
     let email = EmailAddress::parse(request?.body.email.as_deref().unwrap_or_default())
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
     let digits = draw_digits();
     issue(&app, &visitor, &email, &digits).await?;
     announce(&visitor, &email, &digits);
-    Ok(Json(Answer { message: "Verification code sent" }))
+    Ok(Json(CodeSent { message: "Verification code sent" }))
 }
 
 async fn issue(app: &App, visitor: &Visitor, email: &EmailAddress, digits: &Digits) -> Result<(), ApiError> {

@@ -31,6 +31,30 @@ impl Act for EnterByProxy {
     const ACTION: Action = Action::EnterByProxy;
 }
 
+/// Ask, as a proxy, whose request this is
+///
+/// For nginx `auth_request`, Caddy `forward_auth`, Traefik `ForwardAuth` and Envoy `ext_authz`. Any
+/// method and any path below this one will do; the credential is the original request's. A yes names
+/// the caller in headers, for the proxy to hand on.
+#[utoipa::path(
+    get,
+    path = "/auth/verify",
+    params(
+        ("X-Original-Method" = Option<String>, Header, description = "The original request's method"),
+        ("X-Forwarded-Method" = Option<String>, Header, description = "The same, as Caddy and Traefik say it")
+    ),
+    security(("bearer" = []), ("cookie" = []), ("cookie" = [], "csrf" = [])),
+    responses((
+        status = 200,
+        description = "It may pass",
+        headers(
+            ("X-User-ID" = Uuid, description = "The person"),
+            ("X-Credential-ID" = Uuid, description = "What the person showed"),
+            ("X-Actor-Kind", description = "`person`"),
+            ("X-Actor-Source", description = "The kind of credential, such as `session`")
+        )
+    ))
+)]
 pub async fn verify_for_proxy(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     let headers = request.headers();
     let method = original_method(request.method(), headers)?;

@@ -17,6 +17,7 @@ use tally_domain::{
 use tally_events::{LoginId, Position, SessionId, UserId};
 use tally_projections::users::find_profile;
 use tally_store::ExecuteError;
+use utoipa::ToSchema;
 
 use crate::{
     error::ApiError,
@@ -33,25 +34,43 @@ use crate::{
 /// A race for the account of an address is lost once at most; the loser finds the account there.
 const CLAIM_ATTEMPTS_MAX: usize = 3;
 
-#[derive(Deserialize)]
-pub struct Body {
+#[derive(Deserialize, ToSchema)]
+pub struct CodeAttempt {
+    #[schema(value_type = String, format = Email)]
     email: Option<String>,
+    /// Six digits, from the mail.
+    #[schema(value_type = String)]
     code: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Answer {
+#[derive(Serialize, ToSchema)]
+struct LoggedIn {
+    /// The session's JWT, as the cookie `multica_auth` has it.
     token: String,
     user: User,
 }
 
+/// Log in with a code
+///
+/// The right code opens a session, and an account if there is none. Both cookies are set.
+#[utoipa::path(
+    post,
+    path = "/auth/verify-code",
+    security(()),
+    request_body = CodeAttempt,
+    responses(
+        (status = 200, description = "Logged in", body = LoggedIn, headers(("Set-Cookie"), ("X-Log-Position"))),
+        (status = 429)
+    )
+)]
+
 pub async fn verify_code(
     State(app): State<App>,
     visitor: Visitor,
-    request: Result<RequestJson<Body>, ApiError>,
+    request: Result<RequestJson<CodeAttempt>, ApiError>,
 ) -> Result<Response, ApiError> {
     visitor.count(&app, "verify-code", app.settings.limits.verify).await?;
-    let Body { email, code } = request?.body;
+    let CodeAttempt { email, code } = request?.body;
     let present = |field: Option<String>| field.filter(|text| !text.trim().is_empty());
     let (Some(email), Some(code)) = (present(email), present(code)) else {
         return Err(ApiError::bad_request("email and code are required"));
@@ -63,8 +82,8 @@ pub async fn verify_code(
             let token = sign(&app, user, session, expires_at)?;
             let profile =
                 find_profile(app.pool(), app.keys(), user).await?.ok_or_else(ApiError::unavailable)?;
-            let mut response =
-                Json(Answer { token: token.expose().to_owned(), user: User::from(profile) }).into_response();
+            let mut response = Json(LoggedIn { token: token.expose().to_owned(), user: User::from(profile) })
+                .into_response();
             set_cookies(&app, response.headers_mut(), &token);
             response.headers_mut().insert(LOG_POSITION, position.0.into());
             Ok(response)

@@ -15,9 +15,16 @@ use serde_json::{Map, Value};
 use tally_domain::authorize;
 use tally_events::{Event, Position};
 use tally_projections::audit_log::{AuditEntry, AuditFilter, PAGE_MAX, ReadAuditTrail, read_audit_trail};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{error::ApiError, guard::Caller, routes::LOG_POSITION, state::App};
+use crate::{
+    error::{ApiError, Code},
+    freshness::MinPosition,
+    guard::Caller,
+    routes::LOG_POSITION,
+    state::App,
+};
 
 const PAGE_DEFAULT: i64 = 50;
 /// What a query string may name.
@@ -36,47 +43,50 @@ const PARAMETERS: [&str; 12] = [
     "cursor",
 ];
 
-#[derive(Serialize)]
-struct Page {
-    events: Vec<Entry>,
+#[derive(Serialize, ToSchema)]
+struct AuditPage {
+    events: Vec<AuditEvent>,
     /// Where the next, older page begins; none on the last.
     next_cursor: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Entry {
+#[derive(Serialize, ToSchema)]
+struct AuditEvent {
+    #[schema(value_type = i64)]
     position: Position,
     recorded_at: DateTime<Utc>,
     name: &'static str,
-    stream: Named,
-    actor: Actor,
+    stream: AuditStream,
+    actor: AuditActor,
     credential_id: Option<Uuid>,
     workspace_id: Option<Uuid>,
     subject_id: Option<Uuid>,
     request_id: Option<Uuid>,
+    /// What the event says, by its name.
+    #[schema(value_type = Object)]
     data: Map<String, Value>,
 }
 
-#[derive(Serialize)]
-struct Named {
+#[derive(Serialize, ToSchema)]
+struct AuditStream {
     kind: &'static str,
     id: Uuid,
 }
 
-#[derive(Serialize)]
-struct Actor {
+#[derive(Serialize, ToSchema)]
+struct AuditActor {
     kind: &'static str,
     id: Option<Uuid>,
 }
 
-impl From<AuditEntry> for Entry {
+impl From<AuditEntry> for AuditEvent {
     fn from(entry: AuditEntry) -> Self {
         Self {
             position: entry.position,
             recorded_at: entry.recorded_at,
             name: entry.name,
-            stream: Named { kind: entry.stream_kind, id: entry.stream_id },
-            actor: Actor { kind: entry.actor_kind, id: entry.actor_id },
+            stream: AuditStream { kind: entry.stream_kind, id: entry.stream_id },
+            actor: AuditActor { kind: entry.actor_kind, id: entry.actor_id },
             credential_id: entry.credential_id,
             workspace_id: entry.workspace_id,
             subject_id: entry.subject_id,
@@ -86,6 +96,33 @@ impl From<AuditEntry> for Entry {
     }
 }
 
+/// Read the audit trail, newest first
+///
+/// A caller sees what concerns them. At most one of `name`, `actor`, `subject` and `credential` can be
+/// given, beside the range: each has its index, combinations have none.
+#[utoipa::path(
+    get,
+    path = "/v1/audit",
+    params(
+        ("actor" = Option<Uuid>, Query, description = "Who did it"),
+        ("credential" = Option<Uuid>, Query, description = "What it was done with, or to"),
+        ("line" = Option<bool>, Query, description = "With `credential`: and every one below it in its line"),
+        ("workspace" = Option<Uuid>, Query, description = "Where"),
+        ("name" = Option<String>, Query, description = "The event's name, such as `token.revoked`"),
+        ("subject" = Option<Uuid>, Query, description = "To whom"),
+        ("since" = Option<DateTime<Utc>>, Query, description = "From this moment on"),
+        ("until" = Option<DateTime<Utc>>, Query, description = "Up to this moment"),
+        ("from_position" = Option<i64>, Query, minimum = 0, description = "From this position on"),
+        ("to_position" = Option<i64>, Query, minimum = 0, description = "Up to this position"),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 500, description = "Events on a page; 50 if not given"),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before"),
+        MinPosition
+    ),
+    responses(
+        (status = 200, description = "A page of events", body = AuditPage, headers(("X-Log-Position"))),
+        (status = 404)
+    )
+)]
 pub async fn read_audit(
     State(app): State<App>,
     caller: Caller,
@@ -100,7 +137,7 @@ pub async fn read_audit(
     let entries = read_audit_trail(app.pool(), app.keys(), &query).await?;
     let full = i64::try_from(entries.len()).is_ok_and(|count| count == limit);
     let next_cursor = entries.last().filter(|_| full).map(|last| last.position.to_string());
-    let page = Page { events: entries.into_iter().map(Entry::from).collect(), next_cursor };
+    let page = AuditPage { events: entries.into_iter().map(AuditEvent::from).collect(), next_cursor };
     Ok(([(LOG_POSITION, checkpoint.0)], Json(page)).into_response())
 }
 
@@ -191,7 +228,7 @@ impl Parameters {
     async fn trail(&self, app: &App) -> Result<ReadAuditTrail, ApiError> {
         if self.id("workspace")?.is_some() {
             // Nobody is a member of anything yet, and what one may not know of does not exist.
-            return Err(ApiError::new(axum::http::StatusCode::NOT_FOUND, "not_found", "workspace not found"));
+            return Err(ApiError::new(Code::NotFound, "workspace not found"));
         }
         let limit = match self.get("limit").map(str::parse::<i64>) {
             None => PAGE_DEFAULT,

@@ -6,6 +6,7 @@ use serde::Serialize;
 use tally_domain::{Action, Principal, authorize, policy::Act};
 use tally_events::UserId;
 use tally_projections::users::find_profile;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{error::ApiError, guard::Caller, state::App};
@@ -18,8 +19,8 @@ impl Act for DescribeCredential {
     const ACTION: Action = Action::DescribeCredential;
 }
 
-#[derive(Serialize)]
-pub struct Description {
+#[derive(Serialize, ToSchema)]
+pub struct CredentialDescription {
     kind: &'static str,
     credential_id: Uuid,
     user: Option<Person>,
@@ -30,20 +31,30 @@ pub struct Description {
     expires_at: Option<DateTime<Utc>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Person {
+    #[schema(value_type = Uuid)]
     id: UserId,
     email: String,
     name: String,
 }
 
-pub async fn read_me(State(app): State<App>, caller: Caller) -> Result<Json<Description>, ApiError> {
+/// Describe the credential that asks
+#[utoipa::path(
+    get,
+    path = "/v1/me",
+    responses((status = 200, description = "What it is, and whose", body = CredentialDescription))
+)]
+pub async fn describe_credential(
+    State(app): State<App>,
+    caller: Caller,
+) -> Result<Json<CredentialDescription>, ApiError> {
     authorize(caller.principal, DescribeCredential)?;
     let Principal::Person { user, credential } = caller.principal else {
         return Err(ApiError::invalid_token());
     };
     let profile = find_profile(app.pool(), app.keys(), user).await?;
-    Ok(Json(Description {
+    Ok(Json(CredentialDescription {
         kind: credential.kind().row().name,
         credential_id: credential.id().uuid(),
         user: profile.map(|profile| Person { id: profile.id, email: profile.email, name: profile.name }),

@@ -21,11 +21,17 @@ use tally_projections::invitations::{
     InvitationEntry, ListInvitations, find_invitations, list_invitations as query_invitations,
 };
 use tally_store::{ExecuteError, Limit, Limited};
+use utoipa::ToSchema;
 
-use super::{inline_head, members::role_of};
+use super::{
+    inline_head,
+    members::{RoleName, role_of},
+};
 use crate::{
-    error::ApiError,
+    error::{ApiError, Code},
     execute::failure,
+    freshness::MinPosition,
+    idempotency::IdempotencyKey,
     in_workspace::{InWorkspace, refused},
     request_json::RequestJson,
     routes::{LOG_POSITION, effective},
@@ -42,23 +48,32 @@ const INTO_WORKSPACE: Limit = Limit { count: 50, period: Duration::from_hours(24
 const FOR_RECIPIENT: Limit = Limit { count: 6, period: Duration::from_hours(24) };
 
 /// An invitation, as the clients know one.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Invitation {
+    #[schema(value_type = Uuid)]
     id: InvitationId,
+    #[schema(value_type = Uuid)]
     workspace_id: WorkspaceId,
+    #[schema(value_type = Uuid)]
     inviter_id: UserId,
     invitee_email: String,
+    #[schema(value_type = Option<Uuid>)]
     invitee_user_id: Option<UserId>,
+    #[schema(value_type = RoleName)]
     role: Role,
+    /// `pending`, `accepted`, `declined` or `revoked`; that it expired says `expires_at`.
     status: String,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
     expires_at: DateTime<Utc>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     inviter_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     inviter_email: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     workspace_name: Option<String>,
 }
 
@@ -82,7 +97,18 @@ impl From<InvitationEntry> for Invitation {
     }
 }
 
-/// `GET /api/workspaces/{id}/invitations`: those that can still be answered.
+/// List the invitations of a workspace that can still be answered
+///
+/// For owner and admin.
+#[utoipa::path(
+    get,
+    path = "/api/workspaces/{id}/invitations",
+    params(("id" = Uuid, Path, description = "The workspace"), MinPosition),
+    responses(
+        (status = 200, description = "The invitations", body = Vec<Invitation>, headers(("X-Log-Position"))),
+        (status = 403), (status = 404)
+    )
+)]
 pub async fn list_invitations(
     State(app): State<App>,
     member: InWorkspace,
@@ -95,17 +121,34 @@ pub async fn list_invitations(
     Ok(([(LOG_POSITION, head.0)], Json(invitations)).into_response())
 }
 
-#[derive(Deserialize)]
-pub struct Creation {
+#[derive(Deserialize, ToSchema)]
+pub struct NewInvitation {
+    #[schema(value_type = String, format = Email)]
     email: Option<String>,
+    /// `admin` or `member`, which it is when absent.
     role: Option<String>,
 }
 
-/// `POST /api/workspaces/{id}/members`: 201 with the invitation. Nobody becomes a member unasked.
+/// Invite somebody into a workspace
+///
+/// For owner and admin. Nobody becomes a member unasked; an invitation is good for seven days.
+#[utoipa::path(
+    post,
+    path = "/api/workspaces/{id}/members",
+    params(("id" = Uuid, Path, description = "The workspace"), IdempotencyKey),
+    request_body = NewInvitation,
+    responses(
+        (status = 201, description = "Invited", body = Invitation, headers(("X-Log-Position"))),
+        (status = 403), (status = 404),
+        (status = 409),
+        (status = 429)
+    )
+)]
 pub async fn create_invitation(
     State(app): State<App>,
     member: InWorkspace,
-    RequestJson { body, .. }: RequestJson<Creation>,
+    key: IdempotencyKey,
+    RequestJson { body, fingerprint }: RequestJson<NewInvitation>,
 ) -> Result<Response, ApiError> {
     let email = EmailAddress::parse(body.email.as_deref().unwrap_or_default())
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
@@ -125,11 +168,12 @@ pub async fn create_invitation(
         Ok::<_, ApiError>(Invite { insider, invitation, email, role, invitee, holder })
     };
     let id = InvitationId::new();
+    let context = key.bind(&member.caller, fingerprint, id);
     // Who may not invite, or nobody new, is told so before it counts.
     member.may(command(id).await?)?;
     count(&app, inviter, workspace, &email).await?;
     for _ in 0..CLAIM_ATTEMPTS_MAX {
-        match member.attempt(&app, command(id).await?).await? {
+        match member.attempt(&app, command(id).await?, context).await? {
             Ok(done) => {
                 let entry = find_invitations(app.pool(), app.keys(), &[id]).await?.pop();
                 let entry = entry.ok_or_else(ApiError::unavailable)?;
@@ -160,13 +204,24 @@ async fn count(
     Limit::take_all(app.pool(), &limits).await.map_err(|limited| match limited {
         Limited::TooMany { retry_after } => {
             let error = ApiError::too_many("too many invitations", retry_after);
-            ApiError { code: "invitation_rate_limited", shows_code: true, ..error }
+            ApiError { code: Code::InvitationRateLimited, ..error }
         }
         Limited::Database(error) => ApiError::database(&error),
     })
 }
 
-/// `DELETE /api/workspaces/{id}/invitations/{invitation_id}`: 204, and nobody accepts it any more.
+/// Take an invitation back
+///
+/// For owner and admin.
+#[utoipa::path(
+    delete,
+    path = "/api/workspaces/{id}/invitations/{invitation_id}",
+    params(("id" = Uuid, Path, description = "The workspace"), ("invitation_id" = Uuid, Path, description = "The invitation")),
+    responses(
+        (status = 204, description = "Nobody accepts it any more", headers(("X-Log-Position"))),
+        (status = 403), (status = 404)
+    )
+)]
 pub async fn revoke_invitation(
     State(app): State<App>,
     member: InWorkspace,

@@ -19,11 +19,13 @@ use tally_projections::members::{
     ListMembers, MemberEntry, find_member, list_members as query_members, other_owner, user_of,
 };
 use tally_store::ExecuteError;
+use utoipa::ToSchema;
 
 use super::inline_head;
 use crate::{
     error::ApiError,
     execute::failure,
+    freshness::MinPosition,
     in_workspace::{InWorkspace, refused},
     request_json::RequestJson,
     routes::{LOG_POSITION, effective},
@@ -34,11 +36,15 @@ use crate::{
 const WITNESSES_MAX: usize = 5;
 
 /// A member, as the clients know one.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Member {
+    #[schema(value_type = Uuid)]
     id: MemberId,
+    #[schema(value_type = Uuid)]
     workspace_id: WorkspaceId,
+    #[schema(value_type = Uuid)]
     user_id: UserId,
+    #[schema(value_type = RoleName)]
     role: Role,
     created_at: DateTime<Utc>,
     name: String,
@@ -61,7 +67,16 @@ impl From<MemberEntry> for Member {
     }
 }
 
-/// `GET /api/workspaces/{id}/members`.
+/// List who is in a workspace
+#[utoipa::path(
+    get,
+    path = "/api/workspaces/{id}/members",
+    params(("id" = Uuid, Path, description = "The workspace"), MinPosition),
+    responses(
+        (status = 200, description = "The members", body = Vec<Member>, headers(("X-Log-Position"))),
+        (status = 403), (status = 404)
+    )
+)]
 pub async fn list_members(
     State(app): State<App>,
     member: InWorkspace,
@@ -74,17 +89,40 @@ pub async fn list_members(
     Ok(([(LOG_POSITION, head.0)], Json(members)).into_response())
 }
 
-#[derive(Deserialize)]
-pub struct Change {
+/// The words for roles, each of which may what those after it may, and more.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only the document names them this way")]
+pub enum RoleName {
+    Owner,
+    Admin,
+    Member,
+}
+
+#[derive(Deserialize, ToSchema)]
+pub struct RoleChange {
+    #[schema(value_type = RoleName)]
     role: Option<String>,
 }
 
-/// `PATCH /api/workspaces/{id}/members/{member_id}`: another role.
+/// Give a member another role
+///
+/// For owner and admin; what is about owners, for owners alone. The last owner stays one.
+#[utoipa::path(
+    patch,
+    path = "/api/workspaces/{id}/members/{member_id}",
+    params(("id" = Uuid, Path, description = "The workspace"), ("member_id" = Uuid, Path, description = "The member")),
+    request_body = RoleChange,
+    responses(
+        (status = 200, description = "The member in the new role", body = Member, headers(("X-Log-Position"), ("X-Revocation"))),
+        (status = 403), (status = 404)
+    )
+)]
 pub async fn change_member(
     State(app): State<App>,
     member: InWorkspace,
     path: Result<Path<(String, String)>, PathRejection>,
-    RequestJson { body, .. }: RequestJson<Change>,
+    RequestJson { body, .. }: RequestJson<RoleChange>,
 ) -> Result<Response, ApiError> {
     let role = role_of(body.role.as_deref())?.ok_or_else(|| ApiError::bad_request("role is required"))?;
     let id = member_id(path)?;
@@ -98,7 +136,18 @@ pub async fn change_member(
     Ok((StatusCode::OK, effective(&done), Json(Member::from(entry))).into_response())
 }
 
-/// `DELETE /api/workspaces/{id}/members/{member_id}`: 204, and nothing of theirs reaches in any more.
+/// Remove a member
+///
+/// For owner and admin; owners are removed by owners alone. The last owner stays.
+#[utoipa::path(
+    delete,
+    path = "/api/workspaces/{id}/members/{member_id}",
+    params(("id" = Uuid, Path, description = "The workspace"), ("member_id" = Uuid, Path, description = "The member")),
+    responses(
+        (status = 204, description = "Nothing of theirs reaches into it any more", headers(("X-Log-Position"), ("X-Revocation"))),
+        (status = 403), (status = 404)
+    )
+)]
 pub async fn remove_member(
     State(app): State<App>,
     member: InWorkspace,
@@ -111,8 +160,19 @@ pub async fn remove_member(
     Ok((StatusCode::NO_CONTENT, effective(&done)).into_response())
 }
 
-/// `POST /api/workspaces/{id}/leave`: 204.
-pub async fn leave(State(app): State<App>, member: InWorkspace) -> Result<Response, ApiError> {
+/// Leave a workspace
+///
+/// The last owner stays.
+#[utoipa::path(
+    post,
+    path = "/api/workspaces/{id}/leave",
+    params(("id" = Uuid, Path, description = "The workspace")),
+    responses(
+        (status = 204, description = "Left", headers(("X-Log-Position"), ("X-Revocation"))),
+        (status = 403), (status = 404)
+    )
+)]
+pub async fn leave_workspace(State(app): State<App>, member: InWorkspace) -> Result<Response, ApiError> {
     let insider = member.insider;
     let leave = |witness| LeaveWorkspace { insider, witness };
     let done = with_witness(&app, &member, insider.person.user, leave).await?;
@@ -145,7 +205,7 @@ async fn with_witness<C: Command<Outcome = (), Refusal = WorkspaceRefusal>>(
 ) -> Result<Done<()>, ApiError> {
     for _ in 0..WITNESSES_MAX {
         let witness = other_owner(app.pool(), member.membership.workspace, user).await?;
-        match member.attempt(app, command(witness)).await? {
+        match member.attempt(app, command(witness), member.caller.context).await? {
             Ok(done) => return Ok(done),
             Err(ExecuteError::Refused(WorkspaceRefusal::WitnessGone)) => {}
             Err(error) => return Err(failure(error, |refusal| refused(&refusal))),

@@ -26,12 +26,14 @@ use tally_projections::workspaces::{
     read_workspace as query_workspace,
 };
 use tally_store::ExecuteError;
+use utoipa::ToSchema;
 
 use crate::{
     error::ApiError,
     execute::failure,
-    freshness::min_position,
+    freshness::{MinPosition, min_position},
     guard::Caller,
+    idempotency::IdempotencyKey,
     in_workspace::{InWorkspace, person, refused},
     request_json::RequestJson,
     routes::{LOG_POSITION, effective},
@@ -42,14 +44,17 @@ use crate::{
 const CLAIM_ATTEMPTS_MAX: usize = 3;
 
 /// A workspace, as the clients know one.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Workspace {
+    #[schema(value_type = Uuid)]
     id: WorkspaceId,
     name: String,
     slug: String,
     description: Option<String>,
     context: Option<String>,
+    #[schema(value_type = Object)]
     settings: Value,
+    #[schema(value_type = Vec<Value>)]
     repos: Value,
     issue_prefix: String,
     avatar_url: Option<String>,
@@ -79,20 +84,55 @@ impl From<WorkspaceEntry> for Workspace {
     }
 }
 
-/// What may be said of a workspace. Absent and null fields stay as they are; an empty text clears one.
-#[derive(Deserialize)]
-pub struct Fields {
+/// What to change. Absent and null fields stay as they are; an empty text clears one.
+#[derive(Deserialize, ToSchema)]
+pub struct WorkspaceChange {
     name: Option<String>,
+    /// It never changes: the workspace's own is taken, and no other.
     slug: Option<String>,
     description: Option<String>,
     context: Option<String>,
+    /// An object.
+    #[schema(value_type = Option<Object>)]
     settings: Option<Value>,
+    #[schema(value_type = Option<Vec<Value>>)]
     repos: Option<Value>,
+    #[schema(pattern = "^[A-Z0-9]{1,10}$")]
     issue_prefix: Option<String>,
     avatar_url: Option<String>,
 }
 
-impl Fields {
+/// What is said of a new workspace.
+#[derive(Deserialize, ToSchema)]
+pub struct NewWorkspace {
+    /// Not blank.
+    #[schema(value_type = String)]
+    name: Option<String>,
+    /// The name in URLs; it never changes.
+    #[schema(value_type = String, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$", max_length = 64)]
+    slug: Option<String>,
+    description: Option<String>,
+    context: Option<String>,
+    /// An object.
+    #[schema(value_type = Option<Object>)]
+    settings: Option<Value>,
+    #[schema(value_type = Option<Vec<Value>>)]
+    repos: Option<Value>,
+    /// Made of the first characters of the name when absent.
+    #[schema(pattern = "^[A-Z0-9]{1,10}$")]
+    issue_prefix: Option<String>,
+    avatar_url: Option<String>,
+}
+
+impl From<NewWorkspace> for WorkspaceChange {
+    fn from(new: NewWorkspace) -> Self {
+        let NewWorkspace { name, slug, description, context, settings, repos, issue_prefix, avatar_url } =
+            new;
+        Self { name, slug, description, context, settings, repos, issue_prefix, avatar_url }
+    }
+}
+
+impl WorkspaceChange {
     /// The slug, and everything else.
     fn split(self) -> (Option<String>, WorkspaceFields) {
         let text = |value: Value| value.to_string();
@@ -109,7 +149,15 @@ impl Fields {
     }
 }
 
-/// `GET /api/workspaces`: those the caller is in.
+/// List the workspaces one is in
+#[utoipa::path(
+    get,
+    path = "/api/workspaces",
+    params(MinPosition),
+    responses(
+        (status = 200, description = "The workspaces", body = Vec<Workspace>, headers(("X-Log-Position")))
+    )
+)]
 pub async fn list_workspaces(
     State(app): State<App>,
     caller: Caller,
@@ -122,26 +170,40 @@ pub async fn list_workspaces(
     Ok(([(LOG_POSITION, head.0)], Json(workspaces)).into_response())
 }
 
-/// `POST /api/workspaces`: 201; the caller is its owner.
+/// Create a workspace
+///
+/// Whoever creates it is its owner.
+#[utoipa::path(
+    post,
+    path = "/api/workspaces",
+    params(IdempotencyKey),
+    request_body = NewWorkspace,
+    responses(
+        (status = 201, description = "Created", body = Workspace, headers(("X-Log-Position"))),
+        (status = 403)
+    )
+)]
 pub async fn create_workspace(
     State(app): State<App>,
     caller: Caller,
-    RequestJson { body, .. }: RequestJson<Fields>,
+    key: IdempotencyKey,
+    RequestJson { body, fingerprint }: RequestJson<NewWorkspace>,
 ) -> Result<Response, ApiError> {
     if app.settings.workspace_creation_disabled {
         return Err(ApiError::forbidden("workspace creation is disabled for this instance"));
     }
     let person = person(&caller)?;
-    let (slug, fields) = body.split();
+    let (slug, fields) = WorkspaceChange::from(body).split();
     let (slug, fields) =
         fields.of_new(slug.as_deref()).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let workspace = WorkspaceId::new();
+    let context = key.bind(&caller, fingerprint, workspace);
     for _ in 0..CLAIM_ATTEMPTS_MAX {
         let holder = app.store.holder(Namespace::WorkspaceSlug, slug.as_str()).await?.map(WorkspaceId);
         let command =
             CreateWorkspace { person, workspace, slug: slug.clone(), fields: fields.clone(), holder };
         let command = authorize(caller.principal, command)?;
-        match app.replica.execute(&command, caller.context).await {
+        match app.replica.execute(&command, context).await {
             Ok(done) => {
                 let membership =
                     tally_projections::members::find_membership(app.pool(), workspace, person.user)
@@ -157,7 +219,16 @@ pub async fn create_workspace(
     Err(refused(&WorkspaceRefusal::SlugTaken))
 }
 
-/// `GET /api/workspaces/{id}`.
+/// Read a workspace
+#[utoipa::path(
+    get,
+    path = "/api/workspaces/{id}",
+    params(("id" = Uuid, Path, description = "The workspace"), MinPosition),
+    responses(
+        (status = 200, description = "The workspace", body = Workspace, headers(("X-Log-Position"))),
+        (status = 403), (status = 404)
+    )
+)]
 pub async fn read_workspace(
     State(app): State<App>,
     member: InWorkspace,
@@ -167,12 +238,49 @@ pub async fn read_workspace(
     show(&app, &member, StatusCode::OK, head).await
 }
 
-/// `PUT` and `PATCH /api/workspaces/{id}`: both change what was sent and nothing else.
+/// Change what is said of a workspace
+///
+/// For owner and admin.
+#[utoipa::path(
+    patch,
+    path = "/api/workspaces/{id}",
+    params(("id" = Uuid, Path, description = "The workspace")),
+    request_body = WorkspaceChange,
+    responses(
+        (status = 200, description = "Changed", body = Workspace, headers(("X-Log-Position"))),
+        (status = 403), (status = 404)
+    )
+)]
 pub async fn change_workspace(
     State(app): State<App>,
     member: InWorkspace,
-    RequestJson { body, .. }: RequestJson<Fields>,
+    RequestJson { body, .. }: RequestJson<WorkspaceChange>,
 ) -> Result<Response, ApiError> {
+    change(&app, &member, body).await
+}
+
+/// Change what is said of a workspace
+///
+/// The same as `PATCH`: what is not sent stays.
+#[utoipa::path(
+    put,
+    path = "/api/workspaces/{id}",
+    params(("id" = Uuid, Path, description = "The workspace")),
+    request_body = WorkspaceChange,
+    responses(
+        (status = 200, description = "Changed", body = Workspace, headers(("X-Log-Position"))),
+        (status = 403), (status = 404)
+    )
+)]
+pub async fn replace_workspace(
+    State(app): State<App>,
+    member: InWorkspace,
+    RequestJson { body, .. }: RequestJson<WorkspaceChange>,
+) -> Result<Response, ApiError> {
+    change(&app, &member, body).await
+}
+
+async fn change(app: &App, member: &InWorkspace, body: WorkspaceChange) -> Result<Response, ApiError> {
     let (slug, fields) = body.split();
     let fields = fields.validated().map_err(|error| ApiError::bad_request(error.to_string()))?;
     if let Some(slug) = slug {
@@ -182,11 +290,22 @@ pub async fn change_workspace(
             return Err(ApiError::bad_request("slug cannot be changed"));
         }
     }
-    let done = member.execute(&app, ChangeWorkspace { insider: member.insider, fields }).await?;
-    show(&app, &member, StatusCode::OK, done.executed.position).await
+    let done = member.execute(app, ChangeWorkspace { insider: member.insider, fields }).await?;
+    show(app, member, StatusCode::OK, done.executed.position).await
 }
 
-/// `DELETE /api/workspaces/{id}`: 204, and nothing reaches into it any more.
+/// Delete a workspace
+///
+/// For the owner.
+#[utoipa::path(
+    delete,
+    path = "/api/workspaces/{id}",
+    params(("id" = Uuid, Path, description = "The workspace")),
+    responses(
+        (status = 204, description = "Nothing reaches into it any more", headers(("X-Log-Position"), ("X-Revocation"))),
+        (status = 403), (status = 404)
+    )
+)]
 pub async fn delete_workspace(State(app): State<App>, member: InWorkspace) -> Result<Response, ApiError> {
     let done = member.execute(&app, DeleteWorkspace { insider: member.insider }).await?;
     Ok((StatusCode::NO_CONTENT, effective(&done)).into_response())

@@ -17,11 +17,17 @@ use tally_domain::{
 use tally_events::{Role, ShareLinkId, UserId, WorkspaceId};
 use tally_projections::share_links::{ReadShareLink, ShareLinkEntry, find_active};
 use tally_store::ExecuteError;
+use utoipa::ToSchema;
 
-use super::{inline_head, members::role_of};
+use super::{
+    inline_head,
+    members::{RoleName, role_of},
+};
 use crate::{
     error::ApiError,
     execute::failure,
+    freshness::MinPosition,
+    idempotency::IdempotencyKey,
     in_workspace::{InWorkspace, refused},
     request_json::RequestJson,
     routes::{LOG_POSITION, auth::fill_random, effective},
@@ -34,15 +40,19 @@ const CLAIM_ATTEMPTS_MAX: usize = 3;
 const CODE_BYTES: usize = 16;
 
 /// A share link, as those see it who manage the workspace.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct ShareLink {
+    #[schema(value_type = Uuid)]
     id: ShareLinkId,
+    #[schema(value_type = Uuid)]
     workspace_id: WorkspaceId,
     code: String,
+    #[schema(value_type = RoleName)]
     role: Role,
     expires_at: Option<DateTime<Utc>>,
     max_uses: Option<i32>,
     use_count: i32,
+    #[schema(value_type = Option<Uuid>)]
     created_by: Option<UserId>,
     created_at: DateTime<Utc>,
 }
@@ -63,19 +73,36 @@ impl From<ShareLinkEntry> for ShareLink {
     }
 }
 
-#[derive(Deserialize)]
-pub struct Creation {
+#[derive(Deserialize, ToSchema)]
+pub struct NewShareLink {
+    /// `admin` or `member`, which it is when absent.
     role: Option<String>,
-    /// Hours.
+    /// Hours; it does not expire when this is absent.
+    #[schema(minimum = 1, maximum = 8760)]
     expires_in: Option<i64>,
+    /// Any number may join by it when this is absent.
+    #[schema(minimum = 1, maximum = 100_000)]
     max_uses: Option<i64>,
 }
 
-/// `POST /api/workspaces/{id}/share-links`: 201; the link before it, if there is one, is revoked.
+/// Make the share link of a workspace
+///
+/// For owner and admin. The link before it, if there is one, is revoked with that.
+#[utoipa::path(
+    post,
+    path = "/api/workspaces/{id}/share-links",
+    params(("id" = Uuid, Path, description = "The workspace"), IdempotencyKey),
+    request_body = NewShareLink,
+    responses(
+        (status = 201, description = "Created", body = ShareLink, headers(("X-Log-Position"))),
+        (status = 403), (status = 404)
+    )
+)]
 pub async fn create_share_link(
     State(app): State<App>,
     member: InWorkspace,
-    RequestJson { body, .. }: RequestJson<Creation>,
+    key: IdempotencyKey,
+    RequestJson { body, fingerprint }: RequestJson<NewShareLink>,
 ) -> Result<Response, ApiError> {
     let role = match role_of(body.role.as_deref())? {
         None => Role::Member,
@@ -88,10 +115,12 @@ pub async fn create_share_link(
     fill_random(&mut bytes);
     let code = Plaintext::new(hex::encode(bytes));
     let link = ShareLinkId::new();
+    let context = key.bind(&member.caller, fingerprint, link);
     for _ in 0..CLAIM_ATTEMPTS_MAX {
         let holder = current(&app, &member).await?;
         let (insider, code) = (member.insider, code.clone());
-        match member.attempt(&app, CreateShareLink { insider, link, code, role, request, holder }).await? {
+        let command = CreateShareLink { insider, link, code, role, request, holder };
+        match member.attempt(&app, command, context).await? {
             Ok(done) => {
                 let entry = find_active(app.pool(), app.keys(), link).await?;
                 // Revoked by somebody else in between.
@@ -107,7 +136,18 @@ pub async fn create_share_link(
     Err(ApiError::unavailable())
 }
 
-/// `GET /api/workspaces/{id}/share-links`: the active link, or none.
+/// Read the share link of a workspace
+///
+/// For owner and admin.
+#[utoipa::path(
+    get,
+    path = "/api/workspaces/{id}/share-links",
+    params(("id" = Uuid, Path, description = "The workspace"), MinPosition),
+    responses(
+        (status = 200, description = "The active link, or none", body = Vec<ShareLink>, headers(("X-Log-Position"))),
+        (status = 403), (status = 404)
+    )
+)]
 pub async fn list_share_links(
     State(app): State<App>,
     member: InWorkspace,
@@ -123,7 +163,18 @@ pub async fn list_share_links(
     Ok(([(LOG_POSITION, head.0)], Json(links)).into_response())
 }
 
-/// `DELETE /api/workspaces/{id}/share-links`: 204, and nobody joins by the link any more.
+/// Revoke the share link of a workspace
+///
+/// For owner and admin.
+#[utoipa::path(
+    delete,
+    path = "/api/workspaces/{id}/share-links",
+    params(("id" = Uuid, Path, description = "The workspace")),
+    responses(
+        (status = 204, description = "Nobody joins by it any more", headers(("X-Log-Position"), ("X-Revocation"))),
+        (status = 403), (status = 404)
+    )
+)]
 pub async fn revoke_share_links(State(app): State<App>, member: InWorkspace) -> Result<Response, ApiError> {
     member.may(ReadShareLink)?;
     match current(&app, &member).await? {
@@ -132,7 +183,18 @@ pub async fn revoke_share_links(State(app): State<App>, member: InWorkspace) -> 
     }
 }
 
-/// `DELETE /api/workspaces/{id}/share-links/{link_id}`: the same, for the link of this id.
+/// Revoke this share link of a workspace
+///
+/// For owner and admin.
+#[utoipa::path(
+    delete,
+    path = "/api/workspaces/{id}/share-links/{link_id}",
+    params(("id" = Uuid, Path, description = "The workspace"), ("link_id" = Uuid, Path, description = "The link")),
+    responses(
+        (status = 204, description = "Nobody joins by it any more", headers(("X-Log-Position"), ("X-Revocation"))),
+        (status = 403), (status = 404)
+    )
+)]
 pub async fn revoke_share_link(
     State(app): State<App>,
     member: InWorkspace,
