@@ -14,7 +14,7 @@ use axum::{
 };
 use tally_domain::{
     Principal,
-    credential::{Plaintext, Recognised, recognise},
+    credential::{CredentialHash, Plaintext, Recognised, recognise},
 };
 use tally_events::RequestId;
 use tally_fanout::{Presented, VerifyError};
@@ -95,15 +95,34 @@ pub(crate) async fn verify(app: &App, credential: &Plaintext) -> Result<Principa
     if let Some(verdict) = app.replica.remembered(&hash) {
         return Ok(verdict.principal);
     }
-    let presented = match recognised {
-        Recognised::Token(_) => Presented::Token(hash),
+    check(app, &presented(app, credential, recognised, hash)?).await
+}
+
+/// What a credential shows, to be [checked](check) now and again.
+pub(crate) fn present(app: &App, credential: &Plaintext) -> Result<Presented, ApiError> {
+    let recognised = recognise(credential.expose()).ok_or_else(ApiError::invalid_token)?;
+    presented(app, credential, recognised, credential.hash())
+}
+
+fn presented(
+    app: &App,
+    credential: &Plaintext,
+    recognised: Recognised,
+    hash: CredentialHash,
+) -> Result<Presented, ApiError> {
+    match recognised {
+        Recognised::Token(_) => Ok(Presented::Token(hash)),
         Recognised::Jwt => {
             let Signed { user, session, expires_at } =
                 app.settings.signer.check(credential.expose()).ok_or_else(ApiError::invalid_token)?;
-            Presented::Session { hash, id: session, user, expires_at }
+            Ok(Presented::Session { hash, id: session, user, expires_at })
         }
-    };
-    let verdict = app.replica.verify(&presented).await.map_err(|error| match error {
+    }
+}
+
+/// Asks the replica what it is good for at this moment.
+pub(crate) async fn check(app: &App, presented: &Presented) -> Result<Principal, ApiError> {
+    let verdict = app.replica.verify(presented).await.map_err(|error| match error {
         VerifyError::Invalid => ApiError::invalid_token(),
         VerifyError::Suspended => ApiError::account_disabled(),
         VerifyError::Unavailable => ApiError::unavailable(),

@@ -5,17 +5,21 @@
 
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use axum::{body::Body, extract::ConnectInfo};
+use axum::{
+    body::Body,
+    extract::{ConnectInfo, FromRequestParts},
+    http::request::Parts,
+};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
+use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch},
     time::sleep,
 };
 use tower::ServiceExt;
 
-use crate::{head_timer::HeadTimer, routes::router, state::App};
+use crate::{error::ApiError, head_timer::HeadTimer, routes::router, state::App};
 
 /// How long the head of a request may take; an idle connection is closed after it too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,7 +39,7 @@ pub async fn serve(
     let mut http = http1::Builder::new();
     http.header_read_timeout(HEAD_TIMEOUT);
     let places = Arc::new(Semaphore::new(connections_max));
-    let connections = GracefulShutdown::new();
+    let (tell, stopping) = watch::channel(false);
     let mut stop = pin!(stop);
     loop {
         let accepted = async {
@@ -48,20 +52,62 @@ pub async fn serve(
             () = &mut stop => break,
         };
         let router = router.clone();
+        let connection = Connection(Arc::new(Held { place, stopping: stopping.clone() }));
+        let stopping = connection.clone();
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(connection.clone());
             router.clone().oneshot(request.map(Body::new))
         });
         http.timer(HeadTimer::default());
-        let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
+        let http = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
         tokio::spawn(async move {
+            let mut http = pin!(http);
             // A client that hangs up or is too slow is no news.
-            drop(connection.await);
-            drop(place);
+            tokio::select! {
+                ended = &mut http => drop(ended),
+                () = stopping.stopping() => {
+                    // The request under way is answered, and none after it.
+                    http.as_mut().graceful_shutdown();
+                    drop(http.await);
+                }
+            }
         });
     }
     drop(listener);
-    connections.shutdown().await;
+    tell.send_replace(true);
+    // Everybody has their place until they end, sockets too, which are no connections of HTTP any more.
+    let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
+    drop(places.acquire_many(all).await);
+}
+
+/// What a request comes by. Whatever outlives the request and the connection's HTTP, such as a socket,
+/// holds it and so keeps its place among those who may connect.
+#[derive(Clone, Debug)]
+pub struct Connection(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    #[expect(dead_code, reason = "held, and given back when the last clone is dropped")]
+    place: Result<OwnedSemaphorePermit, AcquireError>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Connection {
+    /// Resolves when the server stops.
+    pub async fn stopping(&self) {
+        let mut stopping = self.0.stopping.clone();
+        // An error means that the server is gone.
+        drop(stopping.wait_for(|stopping| *stopping).await);
+    }
+}
+
+impl FromRequestParts<App> for Connection {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(ApiError::unavailable)
+    }
 }
 
 /// The next connection. What only one client or one moment is to blame for is tried again.

@@ -45,6 +45,7 @@ pub enum Action {
     RevokeShareLink,
     JoinByShareLink,
     ReadWorkspaceAuditTrail,
+    FollowWorkspace,
 }
 
 /// One row: an action, who may, and what everyone else is told.
@@ -70,7 +71,7 @@ const OPERATOR_ONLY: &str = "an operator on the machine is required";
 const LOGIN_DOOR: &str = "the login routes take no credential";
 
 /// The table.
-pub const RULES: [Rule; 34] = [
+pub const RULES: [Rule; 35] = [
     rule(Action::IssueLoginCode, &[ANONYMOUS], LOGIN_DOOR),
     rule(Action::VerifyLoginCode, &[ANONYMOUS], LOGIN_DOOR),
     rule(Action::EndSession, &[SESSION, CONSOLE], SESSION_ONLY),
@@ -105,6 +106,7 @@ pub const RULES: [Rule; 34] = [
     within(Action::RevokeShareLink, Role::Admin),
     rule(Action::JoinByShareLink, &[SESSION, CONSOLE, PAT], PERSON),
     within(Action::ReadWorkspaceAuditTrail, Role::Admin),
+    within(Action::FollowWorkspace, Role::Member),
 ];
 
 const fn rule(action: Action, allowed: &'static [PrincipalKind], needs: &'static str) -> Rule {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::{
     bus::{self, Bus, Heard},
     mono,
+    news::News,
     outage::{Outage, TooLate},
     protocol::{Applied, RenewalAnswer, Renewed, ReplicaId},
     registry,
@@ -162,6 +163,7 @@ pub(crate) async fn follow_log(inner: Arc<Inner>) {
     while !inner.machine.read().is_closed() {
         let generation = inner.machine.read().generation();
         if bus.generation != generation {
+            inner.tell(News::Unknown);
             // What was on its way, and the connection, may be of the history that was left.
             (bus, link.connection) = (Bus::subscribe(&inner.store, generation), None);
             catch_up(&inner, &mut link, &outage).await;
@@ -174,9 +176,13 @@ pub(crate) async fn follow_log(inner: Arc<Inner>) {
             Some(Heard::Batch(batch)) => {
                 let message = bus::message(&batch);
                 // Under the same lock as everything else: the history cannot change in between.
-                inner.change(|machine| {
+                let applied = inner.change(|machine| {
                     (machine.generation() == bus.generation).then(|| machine.apply(&message))
-                })
+                });
+                if applied == Some(Applied::Yes) {
+                    inner.tell(News::Batch(batch));
+                }
+                applied
             }
             Some(Heard::Acknowledgement(heard)) => {
                 inner.change(|machine| machine.acknowledged(&heard));
@@ -202,13 +208,17 @@ async fn catch_up(inner: &Arc<Inner>, link: &mut Link, outage: &Outage) {
     loop {
         let Some(sent) = inner.machine.read().read_sent() else { return };
         let page = link.with(ANSWER_TIMEOUT, async |c| registry::page(c, sent.after).await).await;
-        let page = match page {
+        let (page, news) = match page {
             Ok(page) => page,
             Err(error) => return tell(outage, &*error),
         };
         outage.worked();
         let full = page.last.0 - sent.after.0 >= registry::PAGE_EVENTS;
-        if inner.change(|machine| machine.read_answered(&sent, &page)) != Applied::Yes || !full {
+        let applied = inner.change(|machine| machine.read_answered(&sent, &page));
+        if applied == Applied::Yes {
+            inner.tell(news);
+        }
+        if applied != Applied::Yes || !full {
             return;
         }
     }

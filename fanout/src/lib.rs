@@ -8,11 +8,13 @@ mod cache;
 mod keeper;
 mod lookups;
 pub mod mono;
+mod news;
 mod outage;
 mod overthrown;
 pub mod protocol;
 mod registry;
 mod replica;
 
+pub use news::News;
 pub use protocol::By;
 pub use replica::{Done, Effective, Presented, Replica, ReplicaSettings, ReplicaStatus, VerifyError};

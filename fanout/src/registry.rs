@@ -11,7 +11,10 @@ use tally_events::Position;
 use tally_store::{ReadError, events_after};
 use uuid::Uuid;
 
-use crate::protocol::{Leaf, Members, Page, RenewalSent, ReplicaId, Tag};
+use crate::{
+    news::News,
+    protocol::{Leaf, Members, Page, RenewalSent, ReplicaId, Tag},
+};
 
 /// Events in one read of the log.
 pub(crate) const PAGE_EVENTS: i64 = 1000;
@@ -107,11 +110,12 @@ pub(crate) async fn members(executor: impl PgExecutor<'_>) -> Result<Members, sq
 ///
 /// The history is asked for on the same connection and afterwards. A session stays with its server,
 /// and a server's timeline only rises, so what the page holds is of the history that is named.
-pub(crate) async fn page(connection: &mut PgConnection, after: Position) -> Result<Page, ReadError> {
-    let (last, overthrown) = match events_after(connection, after, PAGE_EVENTS).await {
+pub(crate) async fn page(connection: &mut PgConnection, after: Position) -> Result<(Page, News), ReadError> {
+    let (last, overthrown, news) = match events_after(connection, after, PAGE_EVENTS).await {
         Ok(events) => {
             let last = events.last().map_or(after, |event| event.position);
-            (last, events.iter().map(|event| (event.position, invalidation(event))).collect())
+            let overthrown = events.iter().map(|event| (event.position, invalidation(event))).collect();
+            (last, overthrown, News::Page(events.into()))
         }
         // A newer release wrote something here. What it overthrows is unknown, so: everything.
         Err(ReadError::Decode { position, source }) => {
@@ -121,7 +125,7 @@ pub(crate) async fn page(connection: &mut PgConnection, after: Position) -> Resu
                 "an event of a newer release: every cached verdict is dropped"
             );
             let last = last_of_page(connection, after).await?;
-            (last, vec![(last, Invalidation::Everything)])
+            (last, vec![(last, Invalidation::Everything)], News::Unknown)
         }
         Err(error) => return Err(error),
     };
@@ -134,7 +138,7 @@ pub(crate) async fn page(connection: &mut PgConnection, after: Position) -> Resu
     .fetch_one(connection)
     .await?;
     let tag = Tag { log_id: row.log_id, timeline: row.timeline };
-    Ok(Page { tag, last, leaf: leaf(row.leaf_hash)?, overthrown })
+    Ok((Page { tag, last, leaf: leaf(row.leaf_hash)?, overthrown }, news))
 }
 
 /// The last position of the page after `after`, whatever its events say.

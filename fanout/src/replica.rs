@@ -11,7 +11,7 @@ use tally_events::{Position, SessionId, UserId};
 use tally_projections::credentials::Standing;
 use tally_store::{ExecuteError, Executed, RequestContext, Store};
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, broadcast, watch},
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -21,6 +21,7 @@ use crate::{
     keeper,
     lookups::{self, Lookups},
     mono,
+    news::{self, News},
     protocol::{Barrier, By, Machine, Mono, Timing},
     registry,
 };
@@ -154,6 +155,7 @@ pub(crate) struct Inner {
     moved: watch::Sender<()>,
     /// The log has more than was heard.
     pub catch_up: Notify,
+    news: broadcast::Sender<News>,
     /// Rows of the list this process may have made.
     pub rows: Mutex<Vec<Uuid>>,
     lookups: Arc<Lookups>,
@@ -170,6 +172,12 @@ impl Inner {
         drop(garbage);
         self.moved.send_replace(());
         done
+    }
+
+    /// Tells those in the process who act on what was applied.
+    pub(crate) fn tell(&self, news: News) {
+        // Nobody listening is no failure.
+        drop(self.news.send(news));
     }
 
     fn database_time(&self) -> DateTime<Utc> {
@@ -225,6 +233,7 @@ impl Replica {
             machine,
             moved: watch::Sender::new(()),
             catch_up: Notify::new(),
+            news: broadcast::Sender::new(news::BACKLOG),
             rows: Mutex::new(Vec::new()),
             lookups: Arc::new(lookups),
         };
@@ -272,6 +281,13 @@ impl Replica {
     #[must_use]
     pub fn remembered(&self, hash: &CredentialHash) -> Option<Verdict> {
         self.inner.machine.read().answer(hash, mono::now)
+    }
+
+    /// What this replica applies from now on, in order, also where other replicas committed it. Whoever
+    /// falls far behind is told so, and cannot know what they missed.
+    #[must_use]
+    pub fn news(&self) -> broadcast::Receiver<News> {
+        self.inner.news.subscribe()
     }
 
     /// Executes a command; one that revokes is answered only when no replica says yes any more.

@@ -179,7 +179,8 @@ fn routes_are_guarded_unless_they_say_otherwise() {
             "GET /health",
             "GET /healthz",
             "GET /openapi.json",
-            "GET /readyz"
+            "GET /readyz",
+            "GET /ws"
         ]
     );
 }

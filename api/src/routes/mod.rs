@@ -11,6 +11,7 @@ mod share_links;
 mod tokens;
 mod v1;
 mod workspaces;
+mod ws;
 
 use axum::{
     Router,
@@ -73,6 +74,7 @@ pub(crate) fn listed() -> Vec<Route> {
         routes!(invitations::decline_invitation),
         routes!(share_links::join_by_share_link),
         routes!(share_links::read_share_link),
+        routes!(ws::open_socket),
         routes!(config::read_config),
         routes!(v1::me::describe_credential),
         routes!(v1::audit::read_audit),

@@ -11,4 +11,5 @@ mod members;
 mod operations;
 mod share_links;
 mod user_and_tokens;
+mod web_socket;
 mod workspaces;
