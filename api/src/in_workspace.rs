@@ -36,7 +36,8 @@ impl FromRequestParts<App> for InWorkspace {
     /// Whoever is not in a workspace is told what they would be told if it did not exist.
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let caller = Caller::from_request_parts(parts, app).await?;
-        let person = person(&caller)?;
+        // Whoever is no person is told that, whatever the path names.
+        person(&caller)?;
         let parameters = RawPathParams::from_request_parts(parts, app).await;
         let named = parameters.ok().and_then(|named| {
             named
@@ -45,9 +46,7 @@ impl FromRequestParts<App> for InWorkspace {
                 .and_then(|(_, id)| id.parse::<WorkspaceId>().ok())
         });
         let workspace = named.ok_or_else(|| ApiError::bad_request("invalid workspace_id"))?;
-        let membership = find_membership(app.pool(), workspace, person.user).await?;
-        let membership = membership.ok_or_else(|| refused(&WorkspaceRefusal::NotFound))?;
-        Ok(Self { caller, membership, insider: person.within(workspace) })
+        Self::of(app, caller, workspace).await
     }
 }
 
@@ -59,6 +58,14 @@ pub fn person(caller: &Caller) -> Result<Person, ApiError> {
 }
 
 impl InWorkspace {
+    /// The caller in this workspace.
+    pub async fn of(app: &App, caller: Caller, workspace: WorkspaceId) -> Result<Self, ApiError> {
+        let person = person(&caller)?;
+        let membership = find_membership(app.pool(), workspace, person.user).await?;
+        let membership = membership.ok_or_else(|| refused(&WorkspaceRefusal::NotFound))?;
+        Ok(Self { caller, membership, insider: person.within(workspace) })
+    }
+
     /// Policy for a query about the workspace.
     pub fn may<T: Act>(&self, query: T) -> Result<tally_domain::Authorized<T>, ApiError> {
         Ok(authorize_within(self.caller.principal, self.membership, query)?)

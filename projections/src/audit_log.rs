@@ -133,7 +133,15 @@ pub struct AuditEntry {
     pub data: Map<String, Value>,
 }
 
-/// Reads a page of the audit trail.
+/// The same of what happened in a workspace, for those who manage it.
+#[derive(Clone, Debug)]
+pub struct ReadWorkspaceAuditTrail(pub ReadAuditTrail);
+
+impl Act for ReadWorkspaceAuditTrail {
+    const ACTION: Action = Action::ReadWorkspaceAuditTrail;
+}
+
+/// Reads a page of what concerns the person who asks.
 ///
 /// # Errors
 /// When the database does not answer in time or a field does not open.
@@ -142,10 +150,36 @@ pub async fn read_audit_trail(
     keys: &KeyRing,
     query: &Authorized<ReadAuditTrail>,
 ) -> Result<Vec<AuditEntry>, QueryError> {
-    let Some(user) = query.principal().user() else { return Ok(Vec::new()) };
-    let ReadAuditTrail { filter, below, from, to, limit } = query.get();
+    match query.principal().user() {
+        Some(user) => read(pool, keys, user.0, query.get()).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Reads a page of what happened in the workspace of a membership.
+///
+/// # Errors
+/// When the database does not answer in time or a field does not open.
+pub async fn read_workspace_audit_trail(
+    pool: &PgPool,
+    keys: &KeyRing,
+    query: &Authorized<ReadWorkspaceAuditTrail>,
+) -> Result<Vec<AuditEntry>, QueryError> {
+    match query.membership() {
+        Some(membership) => read(pool, keys, membership.workspace.0, &query.get().0).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+async fn read(
+    pool: &PgPool,
+    keys: &KeyRing,
+    scope: Uuid,
+    trail: &ReadAuditTrail,
+) -> Result<Vec<AuditEntry>, QueryError> {
+    let ReadAuditTrail { filter, below, from, to, limit } = trail;
     let below = below.map_or(i64::MAX, |below| below.0).min(to.0.saturating_add(1));
-    let positions = find_positions(pool, user.0, filter, from.0, below, (*limit).clamp(1, PAGE_MAX)).await?;
+    let positions = find_positions(pool, scope, filter, from.0, below, (*limit).clamp(1, PAGE_MAX)).await?;
     open(keys, &events_at(pool, &positions).await?).await
 }
 

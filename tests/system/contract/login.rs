@@ -406,6 +406,29 @@ async fn signup_may_be_closed() {
     }
 }
 
+/// `invited` admits addresses with a pending invitation, and only while it is pending; `false` blocks
+/// invited ones too.
+#[tokio::test]
+async fn signup_may_be_by_invitation() {
+    let team = crate::support::team::team().await;
+    let [invited, declined, blocked] = ["invited", "declined", "blocked"].map(address);
+    for email in [&invited, &blocked] {
+        team.invite(email, "member").await;
+    }
+    let gone = team.invite(&declined, "member").await;
+    let path = format!("/invitations/{}", gone["id"].as_str().unwrap());
+    expect(204, team.delete(&path, &team.owner)).await;
+    let server = replica(&[("ALLOW_SIGNUP", "invited")]).await;
+    let client = server.client();
+    let code = client.code(&declined).await;
+    refused(403, "signup prohibited", verify(&client, &declined, &code)).await;
+    let code = client.code(&invited).await;
+    expect(200, verify(&client, &invited, &code)).await;
+    let closed = replica(&[("ALLOW_SIGNUP", "false")]).await;
+    let code = closed.client().code(&blocked).await;
+    refused(403, "signup prohibited", verify(&closed.client(), &blocked, &code)).await;
+}
+
 /// Listed addresses and domains pass in either case; where a list is set, nobody else does.
 #[tokio::test]
 async fn signup_lists_decide_alone() {

@@ -235,3 +235,27 @@ async fn nobody_is_told_anything_without_a_credential() {
         refused(401, "missing authorization", client.get(path)).await;
     }
 }
+
+/// Those who manage a workspace read what happened in it; others do not, and see what concerns them.
+#[tokio::test]
+async fn the_trail_of_a_workspace_is_for_those_who_manage_it() {
+    let team = team().await;
+    let (admin, member) = (team.member("admin").await, team.member("member").await);
+    expect(200, team.patch("", &admin, &json!({ "description": "Changed" }))).await;
+    let trail = async |by: &Login, status: u16| {
+        let path = format!("/v1/audit?workspace={}", team.id);
+        expect(status, client().await.get(&path).bearer_auth(&by.token)).await.json()
+    };
+    for by in [&team.owner, &admin] {
+        let page = trail(by, 200).await;
+        let names: Vec<&str> =
+            page["events"].as_array().unwrap().iter().map(|event| event["name"].as_str().unwrap()).collect();
+        assert_eq!(names[0], "workspace.changed");
+        assert_eq!(names.last(), Some(&"workspace.created"));
+        assert!(names.contains(&"member.joined") && names.contains(&"invitation.created"));
+        assert_eq!(page["events"][0]["data"]["description"], "Changed");
+        assert_eq!(page["events"][0]["workspace_id"], team.workspace["id"]);
+    }
+    assert_eq!(trail(&member, 403).await["detail"], "insufficient permissions");
+    assert_eq!(trail(&person("stranger").await, 404).await["detail"], "workspace not found");
+}

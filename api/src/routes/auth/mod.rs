@@ -12,7 +12,9 @@ use axum::{
     http::{header, request::Parts},
 };
 use rand::{TryRng, rngs::SysRng};
-use tally_domain::session::Origin;
+use tally_domain::{EmailAddress, claim::Index, session::Origin, signup::SignupMode};
+use tally_events::InvitationId;
+use tally_projections::invitations::any_open;
 use tally_store::{Limit, Limited, RequestContext};
 
 use crate::{client_address::limited_as, error::ApiError, guard::context_of, state::App};
@@ -51,6 +53,21 @@ impl Visitor {
             Limited::Database(error) => ApiError::database(&error),
         })
     }
+}
+
+/// Whether an account may be opened for an address. Where invitations decide, they are looked for
+/// whoever it is, so that the time it takes tells nothing.
+pub async fn may_sign_up(app: &App, email: &EmailAddress) -> Result<bool, ApiError> {
+    let signup = &app.settings.signup;
+    let invited = match signup.mode {
+        SignupMode::Open | SignupMode::Closed => false,
+        SignupMode::Invited => {
+            let found = app.store.indexed(Index::InvitationAddress, email.as_str()).await?;
+            let invitations: Vec<InvitationId> = found.into_iter().map(InvitationId).collect();
+            any_open(app.pool(), &invitations).await?
+        }
+    };
+    Ok(signup.admits(email, invited))
 }
 
 /// Fills a slice from the operating system's random source.

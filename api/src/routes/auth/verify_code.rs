@@ -25,7 +25,7 @@ use crate::{
     request_json::RequestJson,
     routes::{
         LOG_POSITION,
-        auth::{Visitor, fill_random, send_code::refused},
+        auth::{Visitor, fill_random, may_sign_up, send_code::refused},
         me::User,
     },
     state::App,
@@ -114,7 +114,7 @@ async fn verify(
             development: app.settings.development_code.clone(),
             key: app.keys().login_code().clone(),
             user: user.map_or_else(UserId::new, UserId),
-            may_sign_up: app.settings.signup.admits(email, false),
+            may_sign_up: may_sign_up(app, email).await?,
             session: SessionId::new(),
             lifetime: app.settings.session_lifetime,
             origin: visitor.origin.clone(),

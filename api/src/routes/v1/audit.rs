@@ -13,16 +13,16 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tally_domain::authorize;
-use tally_events::{Event, Position};
-use tally_projections::audit_log::{AuditEntry, AuditFilter, PAGE_MAX, ReadAuditTrail, read_audit_trail};
+use tally_events::{Event, Position, WorkspaceId};
+use tally_projections::audit_log::{
+    AuditEntry, AuditFilter, PAGE_MAX, ReadAuditTrail, ReadWorkspaceAuditTrail, read_audit_trail,
+    read_workspace_audit_trail,
+};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
-    error::{ApiError, Code},
-    freshness::MinPosition,
-    guard::Caller,
-    routes::LOG_POSITION,
+    error::ApiError, freshness::MinPosition, guard::Caller, in_workspace::InWorkspace, routes::LOG_POSITION,
     state::App,
 };
 
@@ -130,11 +130,22 @@ pub async fn read_audit(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let parameters = Parameters::parse(query.as_deref().unwrap_or_default())?;
+    let workspace = parameters.id("workspace")?.map(WorkspaceId);
     let trail = parameters.trail(&app).await?;
     let limit = trail.limit;
-    let query = authorize(caller.principal, trail)?;
-    let checkpoint = app.freshness.wait(app.pool(), &headers, "audit_log").await?;
-    let entries = read_audit_trail(app.pool(), app.keys(), &query).await?;
+    let (checkpoint, entries) = match workspace {
+        None => {
+            let query = authorize(caller.principal, trail)?;
+            let checkpoint = app.freshness.wait(app.pool(), &headers, "audit_log").await?;
+            (checkpoint, read_audit_trail(app.pool(), app.keys(), &query).await?)
+        }
+        Some(workspace) => {
+            let member = InWorkspace::of(&app, caller, workspace).await?;
+            let query = member.may(ReadWorkspaceAuditTrail(trail))?;
+            let checkpoint = app.freshness.wait(app.pool(), &headers, "audit_log").await?;
+            (checkpoint, read_workspace_audit_trail(app.pool(), app.keys(), &query).await?)
+        }
+    };
     let full = i64::try_from(entries.len()).is_ok_and(|count| count == limit);
     let next_cursor = entries.last().filter(|_| full).map(|last| last.position.to_string());
     let page = AuditPage { events: entries.into_iter().map(AuditEvent::from).collect(), next_cursor };
@@ -226,10 +237,6 @@ impl Parameters {
     }
 
     async fn trail(&self, app: &App) -> Result<ReadAuditTrail, ApiError> {
-        if self.id("workspace")?.is_some() {
-            // Nobody is a member of anything yet, and what one may not know of does not exist.
-            return Err(ApiError::new(Code::NotFound, "workspace not found"));
-        }
         let limit = match self.get("limit").map(str::parse::<i64>) {
             None => PAGE_DEFAULT,
             Some(Ok(limit)) if (1..=PAGE_MAX).contains(&limit) => limit,

@@ -205,11 +205,7 @@ pub async fn create_workspace(
         let command = authorize(caller.principal, command)?;
         match app.replica.execute(&command, context).await {
             Ok(done) => {
-                let membership =
-                    tally_projections::members::find_membership(app.pool(), workspace, person.user)
-                        .await?
-                        .ok_or_else(ApiError::unavailable)?;
-                let member = InWorkspace { caller, membership, insider: person.within(workspace) };
+                let member = InWorkspace::of(&app, caller, workspace).await?;
                 return show(&app, &member, StatusCode::CREATED, done.executed.position).await;
             }
             Err(ExecuteError::ClaimTaken(_)) => {}
