@@ -20,6 +20,10 @@ test: postgresql wrk ## Run every check and every test
 chaos: postgresql ## Break everything many times under load (ROUNDS=20 SEED=… FAULTS=kill)
 	@scripts/chaos
 
+.PHONY: timing
+timing: postgresql ## Look whether the time the login door takes tells who has an account, in 10,000 samples
+	@TALLY_TIMING_SAMPLES=10000 cargo test --package tally --test system --locked -- --nocapture timing::
+
 # Which figure `make bench` measures, and its options: see `tally-bench --help`.
 FIGURE ?= all
 

@@ -12,3 +12,4 @@ mod poison;
 mod races;
 mod readme;
 mod support;
+mod timing;

@@ -34,7 +34,11 @@ pub struct Past {
 
 impl Past {
     pub async fn shifted(shift: TimeDelta) -> Self {
-        let server: &Server = shared().await;
+        Self::of(shared().await, shift).await
+    }
+
+    /// The same on the log of another server, one with a database of its own.
+    pub async fn of(server: &Server, shift: TimeDelta) -> Self {
         let options = database(server);
         let pool = tally_store::connect(options.clone(), ConnectionLimits { min: 0, max: 2 });
         let master: [u8; 32] = STANDARD
