@@ -47,6 +47,10 @@ impl Connection {
         self.send("GET", path, &[], Some(bearer), None).await
     }
 
+    pub async fn patch(&mut self, path: &str, bearer: &str, body: &str) -> Result<Answer> {
+        self.send("PATCH", path, &[], Some(bearer), Some(body)).await
+    }
+
     /// Sends JSON that came by a proxy, from this address.
     pub async fn post_from(&mut self, address: &str, path: &str, body: &str) -> Result<Answer> {
         self.send("POST", path, &[("X-Forwarded-For", address)], None, Some(body)).await

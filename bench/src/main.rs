@@ -22,6 +22,7 @@ mod product;
 mod render;
 mod replay;
 mod report;
+mod roles;
 mod rows;
 mod seed;
 mod verify;
@@ -85,6 +86,8 @@ enum Name {
     Verify,
     /// Whole logins over HTTP, against bare handler calls with as many commits
     Login,
+    /// A change of role in a large workspace, against one in a small
+    Roles,
     /// Folding, verifying and rebuilding the log, against a bare read of it
     Replay,
     /// Pages of the audit trail over HTTP, against a SELECT of the same rows
@@ -100,17 +103,18 @@ impl Name {
     const fn needs_seed(self) -> bool {
         match self {
             Self::Verify | Self::Replay | Self::Audit | Self::Footprint => true,
-            Self::Appends | Self::Mints | Self::Login | Self::Peers => false,
+            Self::Appends | Self::Mints | Self::Login | Self::Roles | Self::Peers => false,
         }
     }
 }
 
 /// In the order in which they are measured.
-const FIGURES: [Name; 8] = [
+const FIGURES: [Name; 9] = [
     Name::Appends,
     Name::Mints,
     Name::Peers,
     Name::Login,
+    Name::Roles,
     Name::Verify,
     Name::Audit,
     Name::Footprint,
@@ -196,6 +200,7 @@ async fn measure(bench: &Bench, name: Name, seed: &mut Option<Seed>) -> Result<F
         Name::Peers => peers::measure(bench).await,
         Name::Login => login::measure(bench).await,
         Name::Verify => verify::measure(bench, seed()?).await,
+        Name::Roles => roles::measure(bench).await,
         Name::Replay => replay::measure(bench, seed()?).await,
         Name::Audit => audit::measure(bench, seed()?).await,
         Name::Footprint => footprint::measure(bench, seed()?).await,
