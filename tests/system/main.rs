@@ -11,5 +11,6 @@ mod oracle;
 mod poison;
 mod races;
 mod readme;
+mod role_matrix;
 mod support;
 mod timing;
