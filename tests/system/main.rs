@@ -12,5 +12,6 @@ mod poison;
 mod races;
 mod readme;
 mod role_matrix;
+mod schemathesis;
 mod support;
 mod timing;
