@@ -13,7 +13,7 @@ run: postgresql ## Build and start a server with its own database on http://127.
 	@exec ./target/release/tally serve
 
 .PHONY: test
-test: postgresql wrk ## Run every check and every test
+test: postgresql wrk schemathesis ## Run every check and every test
 	@scripts/test
 
 .PHONY: chaos
@@ -46,14 +46,15 @@ sqlx: postgresql ## Write .sqlx anew after a statement changed
 	@scripts/sqlx write
 
 .PHONY: golden
-golden: ## Write the generated pages anew
+golden: postgresql ## Write the generated pages and tables anew
 	@cargo run --quiet --package tally -- config reference > target/configuration.md
 	@mv target/configuration.md docs/configuration.md
 	@cargo run --quiet --package tally -- openapi > target/openapi.json
 	@mv target/openapi.json docs/openapi.json
+	@INSTA_UPDATE=always cargo test --quiet --package tally --test system role_matrix::who_may
 
-.PHONY: postgresql wrk
-postgresql wrk:
+.PHONY: postgresql wrk schemathesis
+postgresql wrk schemathesis:
 	@scripts/install $@
 
 .PHONY: peers

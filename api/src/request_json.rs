@@ -11,6 +11,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor},
 };
+use serde_json::Number;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
@@ -72,6 +73,20 @@ fn is_json(headers: &HeaderMap) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
+
+/// Reads a whole number, also one that is written with a fraction of nothing: some languages write
+/// `30.0` for 30, and a schema's `integer` is either (JSON Schema Core section 4.2.2).
+pub fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let Some(number) = Option::<Number>::deserialize(deserializer)? else { return Ok(None) };
+    let whole = number.as_i64().or_else(|| {
+        let number = number.as_f64().filter(|number| number.fract() == 0.0 && number.abs() <= EXACT_MAX)?;
+        format!("{number:.0}").parse().ok()
+    });
+    whole.map(Some).ok_or_else(|| D::Error::custom("not a whole number"))
+}
+
+/// Up to here a double tells every whole number from the next.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// Marks an error of [`Strict`], whose words may go to the client: they hold nothing it did not send.
 const STRICT: &str = "strict: ";
@@ -147,6 +162,31 @@ mod tests {
     #[derive(Debug, Deserialize)]
     struct Body {
         name: Option<String>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Counted {
+        #[serde(default, deserialize_with = "whole_number")]
+        days: Option<i64>,
+    }
+
+    #[test]
+    fn a_whole_number_may_have_a_fraction_of_nothing() {
+        let days = |text: &str| decode::<Counted>(format!("{{{text}}}").as_bytes()).map(|body| body.days);
+        for (text, number) in [
+            ("", None),
+            ("\"days\":null", None),
+            ("\"days\":30", Some(30)),
+            ("\"days\":30.0", Some(30)),
+            ("\"days\":3e1", Some(30)),
+            ("\"days\":-1.0", Some(-1)),
+            ("\"days\":9223372036854775807", Some(i64::MAX)),
+        ] {
+            assert_eq!(days(text).unwrap(), number, "{text}");
+        }
+        for text in ["30.5", "1e300", "9223372036854775808", "18014398509481985.0", "\"30\"", "true", "[]"] {
+            assert!(days(&format!("\"days\":{text}")).is_err(), "{text}");
+        }
     }
 
     fn refusal(text: &[u8]) -> String {

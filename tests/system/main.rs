@@ -11,5 +11,7 @@ mod oracle;
 mod poison;
 mod races;
 mod readme;
+mod role_matrix;
+mod schemathesis;
 mod support;
 mod timing;

@@ -156,10 +156,8 @@ fn headers() -> [(&'static str, Header); 6] {
 fn parameters() -> impl Iterator<Item = Parameter> {
     let request_id = header_parameter(
         REQUEST_ID,
-        ObjectBuilder::new()
-            .schema_type(Type::String)
-            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid))),
-        "A UUID that names the request; without one the server makes one.",
+        ObjectBuilder::new().schema_type(Type::String),
+        "A UUID that names the request. Without one, or with anything else, the server makes one.",
     );
     let of_types = [MinPosition::into_params(|| None), IdempotencyKey::into_params(|| None)];
     of_types.into_iter().flatten().chain([request_id])
@@ -201,7 +199,7 @@ impl IntoParams for IdempotencyKey {
                 .schema_type(Type::String)
                 .min_length(Some(1))
                 .max_length(Some(255))
-                .pattern(Some("^[ -~]+$")),
+                .pattern(Some("^[!-~]([ -~]*[!-~])?$")),
             "Sent again with the same key within 24 hours, by the same person to the same route, the request \
              acts once: the retry is `409` with the `id` of what was made. Another request under the same \
              key is `422`.",

@@ -10,12 +10,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tally_domain::{
     authorize,
-    profile::ProfileChange,
+    profile::{LANGUAGES, ProfileChange},
     user::{ChangeProfile, UserRefusal},
 };
 use tally_events::{Position, UserId};
 use tally_projections::users::{Profile, ReadProfile, read_profile};
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::{ObjectBuilder, Type, schema::SchemaType},
+};
 
 use crate::{
     error::ApiError,
@@ -93,15 +96,27 @@ pub async fn read_me(
 /// Absent and null fields stay as they are; an empty text clears a field.
 #[derive(Deserialize, ToSchema)]
 pub struct UserChange {
+    /// Not blank.
+    #[schema(min_length = 1, max_length = 200, pattern = r"\S")]
     name: Option<String>,
+    /// An http or https URL, or a path that begins with a single `/`.
+    #[schema(max_length = 2000, pattern = r"^(|(https?://|/(?![/\\]))[^\x00-\x1f\x7f-\x9f]*)$")]
     avatar_url: Option<String>,
-    /// `en`, `zh-Hans`, `ko` or `ja`.
+    #[schema(schema_with = language)]
     language: Option<String>,
     /// A name of the IANA time zone database.
     timezone: Option<String>,
     /// At most 2000 characters.
     #[schema(max_length = 2000)]
     profile_description: Option<String>,
+}
+
+/// One of the languages the clients speak.
+fn language() -> ObjectBuilder {
+    let languages = LANGUAGES.into_iter().map(Some).chain([None]);
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .enum_values(Some(languages))
 }
 
 /// Change one's own profile

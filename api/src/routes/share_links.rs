@@ -70,7 +70,7 @@ pub async fn read_share_link(
 
 #[derive(Deserialize, ToSchema)]
 pub struct Joining {
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1)]
     code: Option<String>,
 }
 

@@ -28,7 +28,7 @@ use crate::{
     freshness::MinPosition,
     guard::Caller,
     idempotency::IdempotencyKey,
-    request_json::RequestJson,
+    request_json::{RequestJson, whole_number},
     routes::{LOG_POSITION, REVOCATION, auth::fill_random},
     state::App,
 };
@@ -93,9 +93,10 @@ pub async fn list_tokens(
 #[derive(Deserialize, ToSchema)]
 pub struct NewToken {
     /// Not blank.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1, max_length = 200, pattern = r"\S")]
     name: Option<String>,
     /// It never expires when this is absent, unless the token it is minted with does.
+    #[serde(default, deserialize_with = "whole_number")]
     #[schema(minimum = 1, maximum = 3650)]
     expires_in_days: Option<i64>,
 }

@@ -2,38 +2,84 @@
 //! 422, and a replayed mint never shows the plaintext again but is 409 with the id. That the 24 hours
 //! end is shown where the log is tested.
 
+use std::collections::BTreeSet;
+
 use reqwest::{Method, RequestBuilder};
 use rstest::rstest;
 use serde_json::{Value, json};
 use tally_tests::{Answer, Login, client::answer};
 
-use crate::support::{by_cookie, client, delete, expect, fields, past::claims, person, refused};
+use crate::support::{
+    address, by_cookie, client, delete, document, expect, fields,
+    past::claims,
+    person, refused,
+    team::{Team, slug, team},
+};
 
 /// A route that creates.
 #[derive(Clone, Copy)]
 struct Creates {
     path: &'static str,
     status: u16,
+    body: fn() -> Value,
     /// The id of what an answer says was made.
     made: fn(&Value) -> String,
+    /// What no answer but the first may hold.
+    secret: Option<&'static str>,
 }
 
-const TOKENS: Creates =
-    Creates { path: "/api/tokens", status: 201, made: |body| body["id"].as_str().expect("an id").to_owned() };
+const TOKENS: Creates = Creates {
+    path: "/api/tokens",
+    status: 201,
+    body: || json!({ "name": "once" }),
+    made: id,
+    secret: Some("token"),
+};
 const CLI_TOKEN: Creates = Creates {
     path: "/api/cli-token",
     status: 200,
-    made: |body| {
-        claims(body["token"].as_str().expect("a JWT"))["sid"].as_str().expect("a session").to_owned()
-    },
+    body: || json!({}),
+    made: |body| claims(text(body, "token"))["sid"].as_str().expect("a session").to_owned(),
+    secret: Some("token"),
+};
+const WORKSPACES: Creates = Creates {
+    path: "/api/workspaces",
+    status: 201,
+    body: || json!({ "name": "Once", "slug": slug() }),
+    made: id,
+    secret: None,
+};
+const MEMBERS: Creates = Creates {
+    path: "/api/workspaces/{id}/members",
+    status: 201,
+    body: || json!({ "email": address("once") }),
+    made: id,
+    secret: None,
+};
+const SHARE_LINKS: Creates = Creates {
+    path: "/api/workspaces/{id}/share-links",
+    status: 201,
+    body: || json!({ "max_uses": 1 }),
+    made: id,
+    secret: Some("code"),
 };
 
-fn body() -> Value {
-    json!({ "name": "once" })
+fn id(body: &Value) -> String {
+    text(body, "id").to_owned()
+}
+
+fn text<'a>(body: &'a Value, name: &str) -> &'a str {
+    body[name].as_str().expect("a text")
+}
+
+async fn send(creates: Creates, team: &Team, body: &Value, key: &str) -> RequestBuilder {
+    let path = creates.path.replace("{id}", &team.id);
+    let request = team.client.post(&path, body).bearer_auth(&team.owner.token);
+    request.header("idempotency-key", key.to_owned())
 }
 
 async fn create(creates: Creates, credential: &str, key: &str) -> RequestBuilder {
-    let request = client().await.post(creates.path, &body());
+    let request = client().await.post(creates.path, &(creates.body)());
     request.bearer_auth(credential).header("idempotency-key", key.to_owned())
 }
 
@@ -50,19 +96,49 @@ fn replayed(answer: &Answer, made: &str) {
 #[rstest]
 #[case(TOKENS)]
 #[case(CLI_TOKEN)]
+#[case(WORKSPACES)]
+#[case(MEMBERS)]
+#[case(SHARE_LINKS)]
 #[tokio::test]
 async fn a_replay_is_409_with_the_id_and_never_the_plaintext(#[case] creates: Creates) {
-    let login = person("replay").await;
-    let first = expect(creates.status, create(creates, &login.token, "k").await).await.json();
+    let (team, body) = (team().await, (creates.body)());
+    let first = expect(creates.status, send(creates, &team, &body, "k").await).await.json();
     let made = (creates.made)(&first);
     for _ in 0..2 {
-        replayed(&answer(create(creates, &login.token, "k").await).await, &made);
+        let again = answer(send(creates, &team, &body, "k").await).await;
+        replayed(&again, &made);
+        if let Some(secret) = creates.secret {
+            assert!(!again.text.contains(text(&first, secret)), "{}", again.text);
+        }
     }
-    let token = first["token"].as_str().expect("a token");
-    assert!(client().await.accepts(token).await, "what was made stays");
-    let another = expect(creates.status, create(creates, &login.token, "another").await).await.json();
-    assert_ne!((creates.made)(&another), made);
-    assert_eq!(tokens(&login).await, if creates.path == TOKENS.path { 2 } else { 0 });
+    // Another key is another act.
+    let another = expect(creates.status, send(creates, &team, &(creates.body)(), "another").await).await;
+    assert_ne!((creates.made)(&another.json()), made);
+}
+
+/// What a key is good for is what the document says: each route that takes one is tried above.
+#[test]
+fn every_route_that_takes_a_key_is_tried() {
+    let takes = |told: &Value| told["parameters"].to_string().contains("Idempotency-Key");
+    let told: BTreeSet<&str> =
+        document::paths().filter(|path| document::operations(path).any(|(_, told)| takes(told))).collect();
+    let tried = [TOKENS, CLI_TOKEN, WORKSPACES, MEMBERS, SHARE_LINKS].map(|creates| creates.path);
+    assert_eq!(told, tried.into());
+}
+
+#[tokio::test]
+async fn what_was_made_stays_as_it_was() {
+    let login = person("once").await;
+    let first = expect(201, create(TOKENS, &login.token, "k").await).await.json();
+    replayed(&answer(create(TOKENS, &login.token, "k").await).await, &id(&first));
+    assert!(client().await.accepts(text(&first, "token")).await);
+    assert_eq!(tokens(&login).await, 1);
+    // The link that a replay speaks of is the active one still: nothing was made in its place.
+    let (team, body) = (team().await, (SHARE_LINKS.body)());
+    let link = expect(201, send(SHARE_LINKS, &team, &body, "k").await).await.json();
+    replayed(&answer(send(SHARE_LINKS, &team, &body, "k").await).await, &id(&link));
+    let active = expect(200, team.get("/share-links", &team.owner)).await.json();
+    assert_eq!(active[0]["id"], link["id"]);
 }
 
 async fn tokens(login: &Login) -> usize {
@@ -74,6 +150,7 @@ async fn tokens(login: &Login) -> usize {
 async fn another_body_or_query_is_422() {
     let (client, login) = (client().await, person("other-body").await);
     let words = "this idempotency key was used with another body";
+    let body = TOKENS.body;
     let send = |path: &str, body: Value| {
         client.post(path, &body).bearer_auth(&login.token).header("idempotency-key", "k")
     };
@@ -84,22 +161,28 @@ async fn another_body_or_query_is_422() {
     // A body that would be refused is refused, key or no key.
     refused(400, "name is required", send("/api/tokens", json!({}))).await;
     assert_eq!(tokens(&login).await, 1);
-    replayed(&answer(send("/api/tokens", body())).await, &(TOKENS.made)(&first));
+    replayed(&answer(send("/api/tokens", body())).await, &id(&first));
     // With and without a trailing slash it is one route.
-    replayed(&answer(send("/api/tokens/", body())).await, &(TOKENS.made)(&first));
+    replayed(&answer(send("/api/tokens/", body())).await, &id(&first));
 }
 
 #[tokio::test]
-async fn keys_of_two_people_or_two_routes_never_meet() {
+async fn keys_of_two_people_two_routes_or_two_workspaces_never_meet() {
     let (ada, eve) = (person("ada").await, person("eve").await);
-    let mut made = Vec::new();
+    let mut made = BTreeSet::new();
     for (login, creates) in [(&ada, TOKENS), (&eve, TOKENS), (&ada, CLI_TOKEN), (&eve, CLI_TOKEN)] {
         let answer = expect(creates.status, create(creates, &login.token, "shared").await).await.json();
-        made.push((creates.made)(&answer));
+        made.insert((creates.made)(&answer));
     }
-    made.sort_unstable();
-    made.dedup();
     assert_eq!(made.len(), 4);
+    // One person in two workspaces, with the same body.
+    let (one, mut other) = (team().await, team().await);
+    one.join(&other.owner, "owner").await;
+    let body = (MEMBERS.body)();
+    let first = expect(201, send(MEMBERS, &other, &body, "shared").await).await.json();
+    other.id.clone_from(&one.id);
+    let second = expect(201, send(MEMBERS, &other, &body, "shared").await).await.json();
+    assert_ne!(first["id"], second["id"]);
 }
 
 /// A person is one principal, whatever credential they show: a retry by another session, or with a
@@ -109,46 +192,58 @@ async fn a_person_is_one_principal_by_every_credential() {
     let (client, login) = (client().await, person("same").await);
     let (_, token) = client.mint(&login.token, "retries").await;
     let session = client.post("/api/cli-token", &json!({})).bearer_auth(&login.token);
-    let session = expect(200, session).await.json()["token"].as_str().expect("a JWT").to_owned();
+    let session = text(&expect(200, session).await.json(), "token").to_owned();
     let first = expect(201, create(TOKENS, &login.token, "k").await).await.json();
-    let made = (TOKENS.made)(&first);
     for credential in [&token, &session] {
-        replayed(&answer(create(TOKENS, credential, "k").await).await, &made);
+        replayed(&answer(create(TOKENS, credential, "k").await).await, &id(&first));
     }
     let cookie = by_cookie(&client, Method::POST, "/api/tokens", &login, Some(&login.csrf_cookie));
-    let cookie = cookie.json(&body()).header("idempotency-key", "k");
-    replayed(&answer(cookie).await, &made);
+    let cookie = cookie.json(&(TOKENS.body)()).header("idempotency-key", "k");
+    replayed(&answer(cookie).await, &id(&first));
 }
 
 /// Who may not act is not told what a key made.
 #[tokio::test]
 async fn a_key_opens_nothing() {
     let (client, login) = (client().await, person("ended").await);
-    let (id, token) = client.mint(&login.token, "revoked").await;
+    let (token_id, token) = client.mint(&login.token, "revoked").await;
     expect(201, create(TOKENS, &token, "k").await).await;
-    expect(204, delete(&client, &format!("/api/tokens/{id}"), &login.token)).await;
+    expect(204, delete(&client, &format!("/api/tokens/{token_id}"), &login.token)).await;
     refused(401, "invalid token", create(TOKENS, &token, "k").await).await;
-    let nobody = client.post("/api/tokens", &body()).header("idempotency-key", "k");
+    let nobody = client.post("/api/tokens", &(TOKENS.body)()).header("idempotency-key", "k");
     refused(401, "missing authorization", nobody).await;
-    let wrong = client.post("/api/tokens", &body()).header("idempotency-key", "");
+    let wrong = client.post("/api/tokens", &(TOKENS.body)()).header("idempotency-key", "");
     refused(401, "missing authorization", wrong).await;
     // Right key, right person, wrong kind of credential for the route.
     let (_, token) = client.mint(&login.token, "no session").await;
     expect(200, create(CLI_TOKEN, &login.token, "k").await).await;
     refused(403, "a session is required", create(CLI_TOKEN, &token, "k").await).await;
+    // Right key, right person, who is no longer what it took.
+    let (team, body) = (team().await, (MEMBERS.body)());
+    let admin = team.member("admin").await;
+    let invite = || team.post("/members", &admin, &body).header("idempotency-key", "k");
+    expect(201, invite()).await;
+    let path = team.path_of(&admin).await;
+    expect(200, team.patch(&path, &team.owner, &json!({ "role": "member" }))).await;
+    refused(403, "insufficient permissions", invite()).await;
+    expect(204, team.delete(&path, &team.owner)).await;
+    refused(404, "workspace not found", invite()).await;
 }
 
 #[rstest]
 #[case(TOKENS)]
 #[case(CLI_TOKEN)]
+#[case(WORKSPACES)]
+#[case(MEMBERS)]
+#[case(SHARE_LINKS)]
 #[tokio::test]
 async fn a_key_has_1_to_255_printable_characters(#[case] creates: Creates) {
-    let login = person("keys").await;
+    let (team, body) = (team().await, (creates.body)());
     let words = "Idempotency-Key must be 1 to 255 printable ASCII characters";
-    for wrong in [String::new(), "k".repeat(256), "é".to_owned()] {
-        refused(400, words, create(creates, &login.token, &wrong).await).await;
+    for wrong in [String::new(), "k".repeat(256), "é".to_owned(), "a\tb".to_owned()] {
+        refused(400, words, send(creates, &team, &body, &wrong).await).await;
     }
-    let twice = create(creates, &login.token, "k").await.header("idempotency-key", "k");
+    let twice = send(creates, &team, &body, "k").await.header("idempotency-key", "k");
     refused(400, "Idempotency-Key is given twice", twice).await;
-    expect(creates.status, create(creates, &login.token, &"k".repeat(255)).await).await;
+    expect(creates.status, send(creates, &team, &body, &"k".repeat(255)).await).await;
 }

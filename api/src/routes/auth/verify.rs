@@ -39,10 +39,13 @@ impl Act for EnterByProxy {
 #[utoipa::path(
     get,
     path = "/auth/verify",
-    params(
-        ("X-Original-Method" = Option<String>, Header, description = "The original request's method"),
-        ("X-Forwarded-Method" = Option<String>, Header, description = "The same, as Caddy and Traefik say it")
-    ),
+    params((
+        "X-Original-Method" = Option<String>,
+        Header,
+        // RFC 9110 section 9.1: a method is a token.
+        pattern = "^[-!#$%&'*+.^_`|~0-9A-Za-z]+$",
+        description = "The original request's method; or `X-Forwarded-Method`, as Caddy and Traefik say it"
+    )),
     security(("bearer" = []), ("cookie" = []), ("cookie" = [], "csrf" = [])),
     responses((
         status = 200,

@@ -39,7 +39,7 @@ pub struct CodeAttempt {
     #[schema(value_type = String, format = Email)]
     email: Option<String>,
     /// Six digits, from the mail.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1, pattern = r"\S")]
     code: Option<String>,
 }
 

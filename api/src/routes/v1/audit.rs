@@ -114,7 +114,7 @@ impl From<AuditEntry> for AuditEvent {
         ("until" = Option<DateTime<Utc>>, Query, description = "Up to this moment"),
         ("from_position" = Option<i64>, Query, minimum = 0, description = "From this position on"),
         ("to_position" = Option<i64>, Query, minimum = 0, description = "Up to this position"),
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 500, description = "Events on a page; 50 if not given"),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "Events on a page; 50 if not given"),
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before"),
         MinPosition
     ),
@@ -254,5 +254,25 @@ impl Parameters {
             to = to.min(tally_store::position_at_time(app.pool(), until).await?);
         }
         Ok(ReadAuditTrail { filter: self.filter()?, below: self.position("cursor")?, from, to, limit })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use utoipa::{
+        Path,
+        openapi::{RefOr, path::ParameterIn},
+    };
+
+    use super::*;
+
+    #[test]
+    fn the_document_tells_of_every_parameter() {
+        let told = __path_read_audit::operation().parameters.expect("parameters");
+        let queries = told.iter().filter_map(|parameter| match parameter {
+            RefOr::T(own) if own.parameter_in == ParameterIn::Query => Some(own.name.as_str()),
+            _ => None,
+        });
+        assert_eq!(queries.collect::<Vec<_>>(), PARAMETERS);
     }
 }

@@ -25,7 +25,7 @@ use utoipa::ToSchema;
 
 use super::{
     inline_head,
-    members::{RoleName, role_of},
+    members::{RoleName, role_of, role_of_new},
 };
 use crate::{
     error::{ApiError, Code},
@@ -125,7 +125,7 @@ pub async fn list_invitations(
 pub struct NewInvitation {
     #[schema(value_type = String, format = Email)]
     email: Option<String>,
-    /// `admin` or `member`, which it is when absent.
+    #[schema(schema_with = role_of_new)]
     role: Option<String>,
 }
 

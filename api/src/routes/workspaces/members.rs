@@ -19,7 +19,10 @@ use tally_projections::members::{
     ListMembers, MemberEntry, find_member, list_members as query_members, other_owner, user_of,
 };
 use tally_store::ExecuteError;
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::{ObjectBuilder, Type, schema::SchemaType},
+};
 
 use super::inline_head;
 use crate::{
@@ -177,6 +180,15 @@ pub async fn leave_workspace(State(app): State<App>, member: InWorkspace) -> Res
     let leave = |witness| LeaveWorkspace { insider, witness };
     let done = with_witness(&app, &member, insider.person.user, leave).await?;
     Ok((StatusCode::NO_CONTENT, effective(&done)).into_response())
+}
+
+/// The role of whoever is to come in, for the OpenAPI document: nobody comes in as an owner.
+pub(super) fn role_of_new() -> ObjectBuilder {
+    let roles = [Role::Admin, Role::Member].map(|role| Some(role.as_str()));
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .enum_values(Some(roles.into_iter().chain([Some(""), None])))
+        .description(Some("A member, when it is absent or empty."))
 }
 
 /// A role that was sent, or that none was.

@@ -87,18 +87,25 @@ impl From<WorkspaceEntry> for Workspace {
 /// What to change. Absent and null fields stay as they are; an empty text clears one.
 #[derive(Deserialize, ToSchema)]
 pub struct WorkspaceChange {
+    /// Not blank.
+    #[schema(min_length = 1, max_length = 200, pattern = r"\S")]
     name: Option<String>,
     /// It never changes: the workspace's own is taken, and no other.
     slug: Option<String>,
+    #[schema(max_length = 2000)]
     description: Option<String>,
+    #[schema(max_length = 20_000)]
     context: Option<String>,
-    /// An object.
+    /// An object of at most 64 KiB.
     #[schema(value_type = Option<Object>)]
     settings: Option<Value>,
+    /// At most 64 KiB.
     #[schema(value_type = Option<Vec<Value>>)]
     repos: Option<Value>,
     #[schema(pattern = "^[A-Z0-9]{1,10}$")]
     issue_prefix: Option<String>,
+    /// An http or https URL.
+    #[schema(max_length = 2000, pattern = r"^(|https?://[^\x00-\x1f\x7f-\x9f]*)$")]
     avatar_url: Option<String>,
 }
 
@@ -106,21 +113,26 @@ pub struct WorkspaceChange {
 #[derive(Deserialize, ToSchema)]
 pub struct NewWorkspace {
     /// Not blank.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1, max_length = 200, pattern = r"\S")]
     name: Option<String>,
     /// The name in URLs; it never changes.
     #[schema(value_type = String, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$", max_length = 64)]
     slug: Option<String>,
+    #[schema(max_length = 2000)]
     description: Option<String>,
+    #[schema(max_length = 20_000)]
     context: Option<String>,
-    /// An object.
+    /// An object of at most 64 KiB.
     #[schema(value_type = Option<Object>)]
     settings: Option<Value>,
+    /// At most 64 KiB.
     #[schema(value_type = Option<Vec<Value>>)]
     repos: Option<Value>,
     /// Made of the first characters of the name when absent.
     #[schema(pattern = "^[A-Z0-9]{1,10}$")]
     issue_prefix: Option<String>,
+    /// An http or https URL.
+    #[schema(max_length = 2000, pattern = r"^(|https?://[^\x00-\x1f\x7f-\x9f]*)$")]
     avatar_url: Option<String>,
 }
 

@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 
 use super::{
     inline_head,
-    members::{RoleName, role_of},
+    members::{RoleName, role_of, role_of_new},
 };
 use crate::{
     error::ApiError,
@@ -29,7 +29,7 @@ use crate::{
     freshness::MinPosition,
     idempotency::IdempotencyKey,
     in_workspace::{InWorkspace, refused},
-    request_json::RequestJson,
+    request_json::{RequestJson, whole_number},
     routes::{LOG_POSITION, auth::fill_random, effective},
     state::App,
 };
@@ -75,12 +75,14 @@ impl From<ShareLinkEntry> for ShareLink {
 
 #[derive(Deserialize, ToSchema)]
 pub struct NewShareLink {
-    /// `admin` or `member`, which it is when absent.
+    #[schema(schema_with = role_of_new)]
     role: Option<String>,
     /// Hours; it does not expire when this is absent.
+    #[serde(default, deserialize_with = "whole_number")]
     #[schema(minimum = 1, maximum = 8760)]
     expires_in: Option<i64>,
     /// Any number may join by it when this is absent.
+    #[serde(default, deserialize_with = "whole_number")]
     #[schema(minimum = 1, maximum = 100_000)]
     max_uses: Option<i64>,
 }
