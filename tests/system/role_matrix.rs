@@ -19,7 +19,7 @@ use world::{Role, World};
 
 /// What nobody in particular may ask, and why. Only what a person needs before there is a credential,
 /// and what a machine asks that has none, belongs here; a line that is no longer needed is red.
-const OPEN: [(&str, &str); 9] = [
+const OPEN: [(&str, &str); 10] = [
     ("GET /api/config", "clients read it before anybody logs in"),
     ("GET /api/share-links/{code}", "the code is what one has to know"),
     ("POST /auth/logout", "forgets cookies, also those of a session that is over"),
@@ -29,6 +29,7 @@ const OPEN: [(&str, &str); 9] = [
     ("GET /healthz", "asked by supervisors"),
     ("GET /openapi.json", "read by whoever writes a client"),
     ("GET /readyz", "asked by load balancers"),
+    ("GET /ws", "the first frame may show the credential"),
 ];
 
 /// Cells under way at once: most of the time a cell waits for a commit.

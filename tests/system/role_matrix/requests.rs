@@ -62,6 +62,10 @@ pub async fn request(route: &str, variant: &str, world: &World) -> Option<Asked>
         | "POST /api/tokens/current/renew"
         | "POST /auth/logout" => plain(),
         "GET /auth/verify" => Asked { headers: vec![("x-original-method", "GET")], ..plain() },
+        // Without a handshake: whoever may open a socket is told that one is wanted.
+        "GET /ws" => {
+            Asked { headers: vec![("x-workspace-id", world.team().await.id.clone().leak())], ..plain() }
+        }
         "PATCH /api/me" => body(json!({ "name": "Changed" })),
         "POST /api/tokens" => body(json!({ "name": "made" })),
         "DELETE /api/tokens/{id}" => Asked { open: vec![world.token().await.0.clone()], ..plain() },
