@@ -13,6 +13,7 @@ mod head_timer;
 mod idempotency;
 mod in_workspace;
 mod jwt;
+pub mod mail;
 mod middleware;
 mod openapi;
 mod request_json;

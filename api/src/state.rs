@@ -6,7 +6,7 @@ use sqlx::PgPool;
 use tally_fanout::Replica;
 use tally_store::{KeyRing, Store};
 
-use crate::{freshness::Freshness, settings::ApiSettings};
+use crate::{freshness::Freshness, mail::Mailer, settings::ApiSettings};
 
 /// The application: cheap to clone, one per process.
 #[derive(Clone)]
@@ -17,12 +17,19 @@ pub struct Inner {
     pub store: Arc<Store>,
     pub replica: Replica,
     pub freshness: Freshness,
+    pub mailer: Mailer,
 }
 
 impl App {
     #[must_use]
-    pub fn new(settings: ApiSettings, store: Arc<Store>, replica: Replica, freshness: Freshness) -> Self {
-        Self(Arc::new(Inner { settings, store, replica, freshness }))
+    pub fn new(
+        settings: ApiSettings,
+        store: Arc<Store>,
+        replica: Replica,
+        freshness: Freshness,
+        mailer: Mailer,
+    ) -> Self {
+        Self(Arc::new(Inner { settings, store, replica, freshness, mailer }))
     }
 
     pub(crate) fn pool(&self) -> &PgPool {

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use tally_api::{ApiSettings, App, AuthLimits, CookieSettings, Freshness, ProxyTrust, Signer};
+use tally_api::{
+    ApiSettings, App, AuthLimits, CookieSettings, Freshness, ProxyTrust, Signer,
+    mail::{Mailer, Outbox},
+};
 use tally_events::Position;
 use tally_fanout::{Replica, ReplicaSettings};
 use tally_store::{Clock, KeyRing, Limit, Store, StoreOptions};
@@ -28,6 +31,8 @@ use crate::{
 
 /// How long requests under way may take to end after the signal to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+/// How long mails under way may take to leave after that.
+const MAIL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Clients connected at once at most.
 const CONNECTIONS_MAX: usize = 16_384;
 /// File descriptors for the database, the embedded one, files and the runtime.
@@ -83,6 +88,7 @@ async fn serve_with(config: &Config, database: &Opened, stop: watch::Receiver<bo
     });
     let store = Arc::new(store);
     let replica = Replica::join(store.clone(), replica_settings(config));
+    let mailer = mailer(config, &store, &replica)?;
     let (freshness, runners) = follow(&store);
     let purge = tokio::spawn(purge(pool.clone()));
 
@@ -91,7 +97,8 @@ async fn serve_with(config: &Config, database: &Opened, stop: watch::Receiver<bo
         .map_err(|source| Failure::Listen { address: config.listen, source })?;
     let address =
         listener.local_addr().map_err(|source| Failure::Listen { address: config.listen, source })?;
-    let app = App::new(api_settings(config, &secrets), store.clone(), replica.clone(), freshness);
+    let app =
+        App::new(api_settings(config, &secrets), store.clone(), replica.clone(), freshness, mailer.clone());
     announce(config, address);
 
     tokio::select! {
@@ -102,6 +109,11 @@ async fn serve_with(config: &Config, database: &Opened, stop: watch::Receiver<bo
     }
 
     tracing::info!("stopping");
+    // What was promised is mailed, or recorded as undeliverable, while that can be recorded.
+    if let Mailer::Outbox(outbox) = &mailer {
+        outbox.stop(MAIL_TIMEOUT).await;
+    }
+    drop(mailer);
     // No more yes from memory first, then no more events, then nobody who reads them.
     replica.leave().await;
     purge.abort();
@@ -149,6 +161,11 @@ fn api_settings(config: &Config, secrets: &Secrets) -> ApiSettings {
         workspace_creation_disabled: config.workspace_creation_disabled,
         server_version: env!("CARGO_PKG_VERSION"),
     }
+}
+
+fn mailer(config: &Config, store: &Store, replica: &Replica) -> Result<Mailer, Failure> {
+    let Some(settings) = config.mail.clone() else { return Ok(Mailer::Log) };
+    Ok(Mailer::Outbox(Outbox::start(settings, store.clock().clone(), replica.clone())?))
 }
 
 /// Starts a runner for each projection that follows the log.
@@ -228,10 +245,12 @@ fn announce(config: &Config, address: SocketAddr) {
     {
         return;
     }
+    let code =
+        if config.mail.is_some() { "the code comes by mail" } else { "the code is printed in this log" };
     let text = format!(
         "\nTallystick is listening on http://{address}\n\n\
          In another terminal:\n\n  \
-           tally login --server http://{address}      the code is printed in this log\n  \
+           tally login --server http://{address}      {code}\n  \
            tally token create laptop                  mint a token\n  \
            tally audit                                see who did what\n\n"
     );

@@ -68,7 +68,9 @@ pub fn taken(event: &Event) -> Vec<Taken<'_>> {
         },
         Event::Login(event) => match event {
             LoginEvent::CodeIssued(e) => one(Namespace::LoginAddress, &e.email, None),
-            LoginEvent::CodeRefused(_) | LoginEvent::CodeVerified(_) => Vec::new(),
+            LoginEvent::CodeRefused(_) | LoginEvent::CodeVerified(_) | LoginEvent::CodeUndeliverable(_) => {
+                Vec::new()
+            }
         },
         Event::Workspace(event) => match event {
             WorkspaceEvent::Created(e) => {
@@ -162,7 +164,9 @@ pub fn introduced(
         Event::Login(LoginEvent::CodeIssued(_)) => Some(now + login::READABLE_FOR),
         Event::Invitation(InvitationEvent::Created(_)) => Some(now + invitation::READABLE_FOR),
         Event::User(UserEvent::ProfileChanged(_) | UserEvent::Suspended(_) | UserEvent::Reinstated(_))
-        | Event::Login(LoginEvent::CodeRefused(_) | LoginEvent::CodeVerified(_))
+        | Event::Login(
+            LoginEvent::CodeRefused(_) | LoginEvent::CodeVerified(_) | LoginEvent::CodeUndeliverable(_),
+        )
         | Event::Workspace(WorkspaceEvent::Changed(_) | WorkspaceEvent::Deleted(_))
         | Event::Invitation(
             InvitationEvent::Accepted(_) | InvitationEvent::Declined(_) | InvitationEvent::Revoked(_),

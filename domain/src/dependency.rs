@@ -59,7 +59,7 @@ impl Verdict {
     /// What it rests on: the credential, and whoever it speaks for.
     pub fn depends_on(&self) -> impl Iterator<Item = Dependency> + use<> {
         match self.principal {
-            Principal::Anonymous | Principal::Operator => [None, None],
+            Principal::Anonymous | Principal::Operator | Principal::Server => [None, None],
             Principal::Person { user, credential } => {
                 [Some(credential.id().into()), Some(Dependency::User(user))]
             }
@@ -72,7 +72,7 @@ impl Verdict {
     #[must_use]
     pub const fn expires_at(&self) -> Option<DateTime<Utc>> {
         match &self.principal {
-            Principal::Anonymous | Principal::Operator => None,
+            Principal::Anonymous | Principal::Operator | Principal::Server => None,
             Principal::Person { credential, .. } => credential.expires_at(),
         }
     }
@@ -105,9 +105,10 @@ pub const fn invalidation(recorded: &Recorded) -> Invalidation {
             TokenEvent::Minted(_) => Invalidation::Nothing,
         },
         (Event::Login(event), StreamId::Login(_)) => match event {
-            LoginEvent::CodeIssued(_) | LoginEvent::CodeRefused(_) | LoginEvent::CodeVerified(_) => {
-                Invalidation::Nothing
-            }
+            LoginEvent::CodeIssued(_)
+            | LoginEvent::CodeRefused(_)
+            | LoginEvent::CodeVerified(_)
+            | LoginEvent::CodeUndeliverable(_) => Invalidation::Nothing,
         },
         // Also who joins again: what rested on the membership before it does not rest on this one.
         (Event::Member(event), StreamId::Member(member)) => match event {

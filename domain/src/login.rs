@@ -1,11 +1,13 @@
 //! The login door of one address: codes, attempts and limits.
 
+use std::convert::Infallible;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tally_events::{
     CodeId, Event, Hidden, LoginEvent, LoginId, Personal, Recorded, SessionId, StreamId, UserId,
-    login::{LoginCodeIssued, LoginCodeRefused, LoginCodeVerified, RefusalReason},
+    login::{LoginCodeIssued, LoginCodeRefused, LoginCodeUndeliverable, LoginCodeVerified, RefusalReason},
     seal::Key,
     session::SessionMethod,
     user::UserRegistered,
@@ -84,6 +86,11 @@ impl Login {
                 RefusalReason::SignupProhibited | RefusalReason::AccountSuspended => self.live = None,
             },
             LoginEvent::CodeVerified(_) => self.live = None,
+            LoginEvent::CodeUndeliverable(_) => {
+                self.live = None;
+                // The live code is the latest: with it goes what its making counts.
+                self.issued.pop();
+            }
         }
     }
 
@@ -326,6 +333,44 @@ impl VerifyCode {
             user_agent: self.origin.user_agent(),
         };
         Decision::of(outcome, [(self.login.into(), event.into())])
+    }
+}
+
+/// A code as the log knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IssuedCode {
+    pub login: LoginId,
+    pub code: CodeId,
+    /// The account of the address when the code was made, if there was one.
+    pub user: Option<UserId>,
+}
+
+/// The mail with this code did not leave the house, and will not.
+#[derive(Clone, Copy, Debug)]
+pub struct DeclareUndeliverable(pub IssuedCode);
+
+impl Act for DeclareUndeliverable {
+    const ACTION: Action = Action::DeclareLoginCodeUndeliverable;
+}
+
+impl Command for DeclareUndeliverable {
+    type Outcome = ();
+    type Refusal = Infallible;
+
+    fn reads(&self) -> Vec<StreamId> {
+        vec![self.0.login.into()]
+    }
+
+    /// Only a code that could still be used may be declared so. One that was used has arrived, and
+    /// one that was guessed to its end has cost somebody attempts: what they count stands.
+    fn decide(&self, world: &World, context: &Context) -> Result<Decision<()>, Infallible> {
+        let IssuedCode { login, code, user } = self.0;
+        let live = world.login(login).live.as_ref();
+        if live.is_none_or(|live| live.id != code || live.expires_at <= context.now) {
+            return Ok(Decision::unchanged(()));
+        }
+        let event = LoginCodeUndeliverable { code_id: code, user_id: user };
+        Ok(Decision::of((), [(login.into(), event.into())]))
     }
 }
 

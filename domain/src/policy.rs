@@ -13,6 +13,7 @@ use crate::{
 pub enum Action {
     IssueLoginCode,
     VerifyLoginCode,
+    DeclareLoginCodeUndeliverable,
     EndSession,
     StartCommandLineSession,
     MintPersonalAccessToken,
@@ -61,6 +62,7 @@ pub struct Rule {
 
 const ANONYMOUS: PrincipalKind = PrincipalKind::Anonymous;
 const OPERATOR: PrincipalKind = PrincipalKind::Operator;
+const SERVER: PrincipalKind = PrincipalKind::Server;
 const SESSION: PrincipalKind = PrincipalKind::Credential(CredentialKind::Session);
 const CONSOLE: PrincipalKind = PrincipalKind::Credential(CredentialKind::ConsoleSession);
 const PAT: PrincipalKind = PrincipalKind::Credential(CredentialKind::PersonalAccessToken);
@@ -68,12 +70,14 @@ const PAT: PrincipalKind = PrincipalKind::Credential(CredentialKind::PersonalAcc
 const PERSON: &str = "a person's session or personal access token is required";
 const SESSION_ONLY: &str = "a session is required";
 const OPERATOR_ONLY: &str = "an operator on the machine is required";
+const SERVER_ONLY: &str = "only the server itself knows this";
 const LOGIN_DOOR: &str = "the login routes take no credential";
 
 /// The table.
-pub const RULES: [Rule; 35] = [
+pub const RULES: [Rule; 36] = [
     rule(Action::IssueLoginCode, &[ANONYMOUS], LOGIN_DOOR),
     rule(Action::VerifyLoginCode, &[ANONYMOUS], LOGIN_DOOR),
+    rule(Action::DeclareLoginCodeUndeliverable, &[SERVER], SERVER_ONLY),
     rule(Action::EndSession, &[SESSION, CONSOLE], SESSION_ONLY),
     rule(Action::StartCommandLineSession, &[SESSION], SESSION_ONLY),
     rule(Action::MintPersonalAccessToken, &[SESSION, CONSOLE, PAT], PERSON),

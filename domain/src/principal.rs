@@ -12,6 +12,8 @@ pub enum Principal {
     Anonymous,
     /// Someone with a shell on the machine.
     Operator,
+    /// The server itself, acting on what it alone knows. No request makes one.
+    Server,
     Person {
         user: UserId,
         credential: PersonCredential,
@@ -30,6 +32,7 @@ pub enum PersonCredential {
 pub enum PrincipalKind {
     Anonymous,
     Operator,
+    Server,
     Credential(CredentialKind),
 }
 
@@ -39,6 +42,7 @@ impl Principal {
         match self {
             Self::Anonymous => PrincipalKind::Anonymous,
             Self::Operator => PrincipalKind::Operator,
+            Self::Server => PrincipalKind::Server,
             Self::Person { credential, .. } => PrincipalKind::Credential(credential.kind()),
         }
     }
@@ -47,7 +51,7 @@ impl Principal {
     #[must_use]
     pub const fn user(&self) -> Option<UserId> {
         match self {
-            Self::Anonymous | Self::Operator => None,
+            Self::Anonymous | Self::Operator | Self::Server => None,
             Self::Person { user, .. } => Some(*user),
         }
     }
@@ -58,6 +62,7 @@ impl Principal {
         match self {
             Self::Anonymous => Actor::ANONYMOUS,
             Self::Operator => Actor::OPERATOR,
+            Self::Server => Actor::SERVER,
             Self::Person { user, .. } => Actor::person(*user),
         }
     }
@@ -65,7 +70,7 @@ impl Principal {
     #[must_use]
     pub const fn credential(&self) -> Option<CredentialId> {
         match self {
-            Self::Anonymous | Self::Operator => None,
+            Self::Anonymous | Self::Operator | Self::Server => None,
             Self::Person { credential, .. } => Some(credential.id()),
         }
     }

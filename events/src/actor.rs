@@ -17,6 +17,8 @@ pub enum ActorKind {
     Person,
     /// Someone with a shell on the machine, through the command line.
     Operator,
+    /// The server itself, of its own accord.
+    Server,
 }
 
 impl ActorKind {
@@ -26,6 +28,7 @@ impl ActorKind {
             Self::Anonymous => "anonymous",
             Self::Person => "person",
             Self::Operator => "operator",
+            Self::Server => "server",
         }
     }
 }
@@ -38,6 +41,7 @@ impl FromStr for ActorKind {
             "anonymous" => Ok(Self::Anonymous),
             "person" => Ok(Self::Person),
             "operator" => Ok(Self::Operator),
+            "server" => Ok(Self::Server),
             other => Err(format!("unknown actor kind `{other}`")),
         }
     }
@@ -54,6 +58,7 @@ pub struct Actor {
 impl Actor {
     pub const ANONYMOUS: Self = Self { kind: ActorKind::Anonymous, id: None };
     pub const OPERATOR: Self = Self { kind: ActorKind::Operator, id: None };
+    pub const SERVER: Self = Self { kind: ActorKind::Server, id: None };
 
     #[must_use]
     pub const fn person(user: UserId) -> Self {

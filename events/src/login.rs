@@ -18,6 +18,7 @@ facts! {
         "login.code_issued" v 1 => CodeIssued(LoginCodeIssued) { email, address, user_agent };
         "login.code_refused" v 1 => CodeRefused(LoginCodeRefused) { address, user_agent };
         "login.code_verified" v 1 => CodeVerified(LoginCodeVerified) {};
+        "login.code_undeliverable" v 1 => CodeUndeliverable(LoginCodeUndeliverable) {};
     }
 }
 
@@ -29,6 +30,7 @@ impl Facts for LoginEvent {
             Self::CodeIssued(fact) => fact.code_id,
             Self::CodeRefused(fact) => fact.code_id,
             Self::CodeVerified(fact) => fact.code_id,
+            Self::CodeUndeliverable(fact) => fact.code_id,
         };
         Some(Subject::Code(code))
     }
@@ -38,6 +40,7 @@ impl Facts for LoginEvent {
             Self::CodeIssued(fact) => fact.user_id,
             Self::CodeRefused(fact) => fact.user_id,
             Self::CodeVerified(fact) => Some(fact.user_id),
+            Self::CodeUndeliverable(fact) => fact.user_id,
         }
     }
 
@@ -46,6 +49,7 @@ impl Facts for LoginEvent {
             Self::CodeIssued(fact) => json!({ "code_id": fact.code_id, "expires_at": fact.expires_at }),
             Self::CodeRefused(fact) => json!({ "code_id": fact.code_id, "reason": fact.reason }),
             Self::CodeVerified(fact) => json!({ "code_id": fact.code_id, "session_id": fact.session_id }),
+            Self::CodeUndeliverable(fact) => json!({ "code_id": fact.code_id }),
         }
     }
 }
@@ -94,4 +98,13 @@ pub struct LoginCodeVerified {
     pub code_id: CodeId,
     pub user_id: UserId,
     pub session_id: SessionId,
+}
+
+/// The mail with the live code did not leave the house: nobody has the code, so it is dead, and it
+/// counts against no limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginCodeUndeliverable {
+    pub code_id: CodeId,
+    /// The account of the address when the code was made, if there was one.
+    pub user_id: Option<UserId>,
 }

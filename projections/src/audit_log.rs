@@ -75,7 +75,7 @@ fn done_to(recorded: &Recorded) -> Option<Uuid> {
         Event::Session(_) | Event::Token(_) => Some(recorded.stream.uuid()),
         Event::Login(event) => match event {
             LoginEvent::CodeVerified(event) => Some(event.session_id.0),
-            LoginEvent::CodeIssued(_) | LoginEvent::CodeRefused(_) => None,
+            LoginEvent::CodeIssued(_) | LoginEvent::CodeRefused(_) | LoginEvent::CodeUndeliverable(_) => None,
         },
         Event::User(_)
         | Event::Workspace(_)

@@ -12,8 +12,10 @@ pub mod log;
 pub mod marks;
 pub mod postgres;
 pub mod proxy;
+pub mod resend;
 pub mod scratch;
 pub mod server;
+pub mod smtp;
 mod watch;
 
 use std::time::{Duration, Instant};

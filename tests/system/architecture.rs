@@ -19,13 +19,15 @@ const ROOMS: [&str; 7] = [
 const BENCH: &str = "tally-bench";
 
 /// Packages that belong to some rooms alone.
-const CONFINED: [(&str, &[&str]); 6] = [
+const CONFINED: [(&str, &[&str]); 8] = [
     ("tokio", &["tally-store", "tally-projections", "tally-fanout", "tally-api", "tally"]),
     ("sqlx", &["tally-store", "tally-projections", "tally-fanout", "tally-api", "tally"]),
     ("axum", &["tally-api"]),
     ("jsonwebtoken", &["tally-api"]),
     ("async-nats", &["tally-fanout"]),
-    ("reqwest", &["tally"]),
+    ("reqwest", &["tally-api", "tally"]),
+    ("lettre", &["tally-api"]),
+    ("minijinja", &["tally-api"]),
 ];
 
 /// Each room with what it imports outside its tests.

@@ -7,6 +7,7 @@ mod canary;
 mod contract;
 mod faults;
 mod hostile;
+mod mail;
 mod oracle;
 mod poison;
 mod races;

@@ -138,6 +138,7 @@ create temporary view visible (name, clear, sealed) as values
     ('login.code_issued', '{code_id,expires_at}', '{email,address,user_agent}'),
     ('login.code_refused', '{code_id,reason}', '{address,user_agent}'),
     ('login.code_verified', '{code_id,session_id}', '{}'),
+    ('login.code_undeliverable', '{code_id}', '{}'),
     ('session.started', '{method,minted_by,expires_at}', '{address,user_agent}'),
     ('session.ended', '{reason}', '{}'),
     ('token.minted', '{kind,prefix,minted_by,expires_at}', '{name}'),

@@ -40,7 +40,7 @@ pub async fn create_cli_token(
 ) -> Result<Json<CommandLineToken>, ApiError> {
     let (user, parent) = match caller.principal {
         Principal::Person { user, credential: PersonCredential::Session { id, .. } } => (user, id),
-        Principal::Person { .. } | Principal::Anonymous | Principal::Operator => {
+        Principal::Person { .. } | Principal::Anonymous | Principal::Operator | Principal::Server => {
             return Err(ApiError::insufficient_scope(SessionRefusal::NotASession.to_string()));
         }
     };

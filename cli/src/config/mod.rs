@@ -1,5 +1,6 @@
 //! The configuration: read once from the environment, typed, and wrong in no silent way.
 
+mod mail;
 mod origin;
 mod problems;
 pub mod reference;
@@ -85,6 +86,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     pub development_code: Option<Digits>,
     pub google_client_id: Option<String>,
+    /// How mail leaves; none: codes are printed to the log.
+    pub mail: Option<tally_api::mail::MailSettings>,
     pub master_key: Option<tally_events::seal::Key>,
     pub jwt_secret: Option<secrets::Text>,
     pub log_level: String,
@@ -131,6 +134,7 @@ impl Config {
             production,
             listen: SocketAddr::new(address, port),
             allowed_origins: read_allowed_origins(reader, &frontend_origin, production, port),
+            mail: mail::read(reader, &frontend_origin, production),
             frontend_origin,
             cookie_domain: reader.text("COOKIE_DOMAIN"),
             session_lifetime: read_session_lifetime(reader),

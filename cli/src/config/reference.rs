@@ -94,6 +94,42 @@ pub const SETTINGS: &[Setting] = &[
         "none",
         "Six digits that fit every live code. Ignored in production, with an error in the log.",
     ),
+    setting(
+        "SMTP_HOST",
+        "none",
+        "Mail server that mails leave by; see [mail.md](mail.md). It goes before Resend.",
+    ),
+    setting("SMTP_PORT", "`25`", "Port of the mail server. `465` implies `SMTP_TLS=implicit`."),
+    setting("SMTP_USERNAME", "none: no log-in", "User at the mail server."),
+    setting(
+        "SMTP_PASSWORD",
+        "none: no log-in",
+        "Password at the mail server. It is sent over TLS alone, or to this machine.",
+    ),
+    setting(
+        "SMTP_TLS",
+        "`starttls`",
+        "`starttls`: required where there is a password, else used where it is offered. `required`: always. `implicit` (or `smtps`, `ssl`): TLS from the first byte. `none`: for a relay on this machine.",
+    ),
+    setting("SMTP_TLS_INSECURE", "`false`", "Whether any certificate of the mail server is accepted."),
+    setting("SMTP_EHLO_NAME", "the machine's host name", "Name that the mail server is greeted with."),
+    setting(
+        "SMTP_FROM_EMAIL",
+        "`RESEND_FROM_EMAIL`",
+        "Who mails are from: `tally@example.org` or `Tally <tally@example.org>`.",
+    ),
+    setting("RESEND_API_KEY", "none", "Key of the mail service Resend, where no mail server is set."),
+    setting("RESEND_FROM_EMAIL", "none", "Who mails are from, as `SMTP_FROM_EMAIL`."),
+    setting(
+        "TALLY_RESEND_URL",
+        "`https://api.resend.com`",
+        "Where the mail service, or a stand-in for it, is.",
+    ),
+    setting(
+        "TALLY_MAIL_TEMPLATES",
+        "none: the built-in texts",
+        "Directory of files that replace the mails' texts; see [mail.md](mail.md).",
+    ),
     setting("RATE_LIMIT_AUTH", "`5`", "Codes that one address may have sent per minute."),
     setting("RATE_LIMIT_AUTH_VERIFY", "`20`", "Codes that one address may try per minute."),
     setting(
@@ -118,8 +154,6 @@ pub const SETTINGS: &[Setting] = &[
 /// Settings of later releases: set, they are told to have no effect.
 pub const NOT_YET: &[(&str, &str)] = &[
     ("NATS_URL", "revocations between replicas wait for the lease"),
-    ("SMTP_HOST", "login codes are printed to this log"),
-    ("RESEND_API_KEY", "login codes are printed to this log"),
     ("GOOGLE_CLIENT_SECRET", "nobody can log in with Google"),
     ("MULTICA_CLOUD_FLEET_URL", "cloud-node tokens are refused"),
     ("METRICS_ADDR", "no metrics are served"),

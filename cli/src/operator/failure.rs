@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr};
 
+use tally_api::mail::MailError;
 use tally_projections::runner::FoldError;
 use tally_store::{KeyRingError, MigrateError};
 
@@ -35,6 +36,8 @@ pub enum Failure {
         env!("CARGO_PKG_VERSION")
     )]
     Outdated { found: i32, known: i32 },
+    #[error(transparent)]
+    Mail(#[from] MailError),
     #[error("signals cannot be caught")]
     Signals(#[source] io::Error),
     #[error("{0}")]
@@ -60,6 +63,7 @@ impl Failure {
             | Self::Secrets(_)
             | Self::Keys(_)
             | Self::Fold(_)
+            | Self::Mail(_)
             | Self::Listen { .. }
             | Self::Outdated { .. }
             | Self::Signals(_)

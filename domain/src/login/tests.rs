@@ -1,6 +1,7 @@
 mod development_code;
 mod issuing;
 mod turning_away;
+mod undeliverable;
 mod verifying;
 
 use rstest::rstest;
@@ -62,6 +63,10 @@ fn guessed(number: u32, count: usize, at: TimeDelta) -> Vec<Fact> {
 
 fn verified(number: u32) -> Fact {
     fact(LOGIN, LoginCodeVerified { code_id: code(number), user_id: ADA, session_id: session(9) })
+}
+
+fn undeliverable(number: u32, at: TimeDelta) -> Fact {
+    fact(LOGIN, LoginCodeUndeliverable { code_id: code(number), user_id: None }).at(at)
 }
 
 fn suspended() -> Vec<Fact> {

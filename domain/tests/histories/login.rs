@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::{collection::vec, prelude::*};
 use tally_domain::{
     Command, Context, EmailAddress, Principal, World,
-    login::{Digits, IssueCode, Login, VerifyCode},
+    login::{DeclareUndeliverable, Digits, IssueCode, IssuedCode, Login, VerifyCode},
     session::Origin,
     user::{ReinstateUser, SuspendUser},
     world::State,
@@ -32,6 +32,8 @@ enum Attempt {
     Wrong,
     Development,
     Uninvited,
+    /// The mail with the newest code comes back.
+    Undeliverable,
     Suspend,
     Reinstate,
 }
@@ -44,6 +46,7 @@ fn attempt() -> impl Strategy<Value = Attempt> {
         16 => Just(Attempt::Wrong),
         1 => Just(Attempt::Development),
         1 => Just(Attempt::Uninvited),
+        2 => Just(Attempt::Undeliverable),
         1 => Just(Attempt::Suspend),
         1 => Just(Attempt::Reinstate),
     ]
@@ -83,6 +86,13 @@ impl Door {
             Attempt::Development => self.verify(&self.typed(Digits::new(DEVELOPMENT))),
             Attempt::Uninvited => {
                 self.verify(&VerifyCode { may_sign_up: false, ..self.typed(code(self.codes).1) });
+            }
+            Attempt::Undeliverable => {
+                self.run(&DeclareUndeliverable(IssuedCode {
+                    login: LOGIN,
+                    code: code(self.codes).0,
+                    user: None,
+                }));
             }
             Attempt::Suspend => self.run(&SuspendUser { user: USER }),
             Attempt::Reinstate => self.run(&ReinstateUser { user: USER }),
@@ -156,6 +166,15 @@ impl Door {
         self.log.iter().filter(|(_, event)| of(event)).map(|(at, _)| *at).collect()
     }
 
+    /// The codes that nobody was mailed.
+    fn undeliverable(&self) -> Vec<CodeId> {
+        let lost = |(_, event): &(_, Event)| match event {
+            Event::Login(LoginEvent::CodeUndeliverable(e)) => Some(e.code_id),
+            _ => None,
+        };
+        self.log.iter().filter_map(lost).collect()
+    }
+
     /// Every answer to a code was about the newest, while it could be used, and ended it if it had to.
     fn assert_one_live_code(&self) {
         let mut live: Option<(CodeId, DateTime<Utc>, u32)> = None;
@@ -167,6 +186,7 @@ impl Door {
                 }
                 Event::Login(LoginEvent::CodeRefused(e)) => e.code_id,
                 Event::Login(LoginEvent::CodeVerified(e)) => e.code_id,
+                Event::Login(LoginEvent::CodeUndeliverable(e)) => e.code_id,
                 _ => continue,
             };
             let (id, expires_at, wrong) = live.expect("a code that is answered is live");
@@ -204,7 +224,10 @@ proptest! {
             prop_assert!(login.issued.len() <= 5 && login.issued.is_sorted());
             prop_assert!(login.guessed.len() <= 30 && login.guessed.is_sorted());
         }
-        let codes = door.times(|event| matches!(event, Event::Login(LoginEvent::CodeIssued(_))));
+        let lost = door.undeliverable();
+        let codes = door.times(
+            |event| matches!(event, Event::Login(LoginEvent::CodeIssued(e)) if !lost.contains(&e.code_id)),
+        );
         prop_assert!(at_most(1, TimeDelta::seconds(60), &codes), "two codes within a minute");
         prop_assert!(at_most(5, TimeDelta::hours(1), &codes), "six codes within an hour");
         let guesses = door.times(is_wrong_guess);

@@ -8,7 +8,7 @@ use tally_events::{
     CodeId, CredentialId, Event, Hidden, InvitationId, LoginId, MemberId, Personal, Place, Role, SessionId,
     ShareLinkId, StreamId, TokenId, UserId, Version, WorkspaceId,
     invitation::{InvitationAccepted, InvitationCreated, InvitationDeclined, InvitationRevoked},
-    login::{LoginCodeIssued, LoginCodeRefused, LoginCodeVerified, RefusalReason},
+    login::{LoginCodeIssued, LoginCodeRefused, LoginCodeUndeliverable, LoginCodeVerified, RefusalReason},
     member::{Admission, MemberJoined, MemberRemoved, MemberRoleChanged, RemovalReason},
     session::{SessionEndReason, SessionEnded, SessionMethod, SessionStarted},
     share_link::{ShareLinkCreated, ShareLinkRevoked, ShareLinkUsed},
@@ -152,6 +152,8 @@ fn logins() -> Vec<Sample> {
         sample("signup_prohibited", LOGIN, 3, refused(None, RefusalReason::SignupProhibited)),
         sample("account_suspended", LOGIN, 4, refused(Some(USER), RefusalReason::AccountSuspended)),
         sample("", LOGIN, 5, verified),
+        sample("", LOGIN, 6, LoginCodeUndeliverable { code_id: CODE, user_id: Some(USER) }),
+        sample("no_account", LOGIN, 7, LoginCodeUndeliverable { code_id: CODE, user_id: None }),
     ]
 }
 

@@ -11,7 +11,7 @@ use tally_domain::{
 };
 use tally_events::{
     CodeId, CredentialId, Event, LoginId, Personal, Position, SessionId, StreamId, TokenId, UserId,
-    login::{LoginCodeIssued, LoginCodeRefused, LoginCodeVerified, RefusalReason},
+    login::{LoginCodeIssued, LoginCodeRefused, LoginCodeUndeliverable, LoginCodeVerified, RefusalReason},
     seal::Key,
     session::{SessionEndReason, SessionEnded, SessionMethod, SessionStarted},
     token::{RevocationReason, TokenKind, TokenMinted, TokenRenewed, TokenRevoked},
@@ -288,6 +288,7 @@ pub async fn live(store: &Store) -> Result<Person, tally_store::ExecuteError<Nev
             login.into(),
             LoginCodeRefused { reason: RefusalReason::AccountSuspended, ..refused_again(code, user) }.into(),
         ),
+        (login.into(), LoginCodeUndeliverable { code_id: code, user_id: Some(user) }.into()),
     ];
     tell(store, &person, events).await?;
     Ok(person)

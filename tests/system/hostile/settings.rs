@@ -154,6 +154,8 @@ fn everything_that_is_wrong_is_told_at_once_and_no_secret_with_it() {
             "DATABASE_URL",
             "MIGRATE_DATABASE_URL",
             "FRONTEND_ORIGIN",
+            "SMTP_PASSWORD",
+            "RESEND_FROM_EMAIL",
         ] {
             assert!(said.contains(&format!("{name} ")), "{name} is missing: {said}");
         }
@@ -170,7 +172,11 @@ fn good_settings_are_said_to_be_good_and_no_secret_with_it() {
         ("DATABASE_URL", "postgres://tally:hunter2@db/tally?pool_max_conns=7"),
         ("MULTICA_DEV_VERIFICATION_CODE", "424242"),
         ("SMTP_HOST", "mail.example.org"),
+        ("SMTP_USERNAME", "tally"),
         ("SMTP_PASSWORD", "hunter2"),
+        ("SMTP_TLS_INSECURE", "true"),
+        ("SMTP_FROM_EMAIL", "tally@example.org"),
+        ("RESEND_API_KEY", "hunter2-resends"),
         ("AUTH_TOKEN_TTL", "soon"),
     ];
     let output = run(&["config", "check"], &settings);
@@ -179,7 +185,8 @@ fn good_settings_are_said_to_be_good_and_no_secret_with_it() {
     for word in [
         "production mode",
         "MULTICA_DEV_VERIFICATION_CODE is set in production and ignored",
-        "SMTP_HOST",
+        "SMTP_TLS_INSECURE is set: any certificate is accepted",
+        "RESEND_API_KEY is set and has no effect beside SMTP_HOST",
         "AUTH_TOKEN_TTL",
     ] {
         assert!(said.contains(word), "{word} is missing: {said}");

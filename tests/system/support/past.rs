@@ -14,13 +14,14 @@ use tally_domain::{
     claim::Namespace,
     credential::{self, CredentialKind, Plaintext},
     invitation::Invite,
-    login::{Digits, IssueCode, Verification, VerifyCode},
+    login::{DeclareUndeliverable, Digits, IssueCode, IssuedCode, Verification, VerifyCode},
     session::Origin,
     token::{MintToken, TokenRequest},
 };
-use tally_events::{InvitationId, LoginId, Role, SessionId, TokenId, UserId, seal::Key};
+use tally_events::{CodeId, InvitationId, LoginId, RequestId, Role, SessionId, TokenId, UserId, seal::Key};
 use tally_store::{Clock, ConnectionLimits, KeyRing, RequestContext, Store, StoreOptions};
 use tally_tests::{Login, Server};
+use uuid::Uuid;
 
 use super::{
     database, key, shared,
@@ -79,14 +80,47 @@ impl Past {
         self.store.execute(&command, RequestContext::default()).await.expect("a code");
     }
 
+    /// Records that the mail with the latest code did not leave.
+    pub async fn declare_undeliverable(&self, email: &str, request: Uuid) {
+        let login = self.store.holder(Namespace::LoginAddress, email).await.expect("the database");
+        let user = self.store.holder(Namespace::UserEmail, email).await.expect("the database");
+        let login = LoginId(login.expect("a code was made"));
+        let code = sqlx::query_scalar(
+            "select (payload->>'code_id')::uuid from event where stream_id = $1 and name = 'login.code_issued'
+              order by position desc limit 1",
+        );
+        let code = code.bind(login.0).fetch_one(self.store.pool()).await.expect("the log");
+        let issued = IssuedCode { login, code: CodeId(code), user: user.map(UserId) };
+        let command = authorize(Principal::Server, DeclareUndeliverable(issued)).expect("the server may");
+        let context = RequestContext { request: Some(RequestId(request)), idempotency: None };
+        self.store.execute(&command, context).await.expect("it is recorded");
+    }
+
     /// Logs a person in by a code made for it: the principal of a session that started then.
     pub async fn log_in(&self, email: &str, user: UserId, lifetime: TimeDelta) -> (SessionId, DateTime<Utc>) {
         self.issue_code(email, "246810").await;
-        let email = EmailAddress::parse(email).expect("an address");
-        let login = self.store.holder(Namespace::LoginAddress, email.as_str()).await.expect("the database");
+        self.use_code(email, email, user, lifetime).await
+    }
+
+    /// Opens an account for an address that no code was ever made for: it may have one at once.
+    pub async fn open_account(&self, email: &str) {
+        let other = super::address("door");
+        self.issue_code(&other, "246810").await;
+        self.use_code(&other, email, UserId::new(), TimeDelta::days(1)).await;
+    }
+
+    /// Uses the code that was made for `coded` to log in as `email`.
+    async fn use_code(
+        &self,
+        coded: &str,
+        email: &str,
+        user: UserId,
+        lifetime: TimeDelta,
+    ) -> (SessionId, DateTime<Utc>) {
+        let login = self.store.holder(Namespace::LoginAddress, coded).await.expect("the database");
         let command = VerifyCode {
             login: LoginId(login.expect("a code was made")),
-            email,
+            email: EmailAddress::parse(email).expect("an address"),
             typed: Digits::new("246810"),
             development: None,
             key: self.store.keys().login_code().clone(),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tally_domain::{
     EmailAddress, Principal,
     claim::Namespace,
-    login::{Digits, IssueCode, LoginRefusal},
+    login::{Digits, IssueCode, IssuedCode, LoginRefusal},
 };
 use tally_events::{LoginId, UserId};
 use tally_store::ExecuteError;
@@ -14,8 +14,9 @@ use utoipa::ToSchema;
 use crate::{
     error::ApiError,
     execute::failure,
+    mail::{Letter, Mail},
     request_json::RequestJson,
-    routes::auth::{Visitor, fill_random},
+    routes::auth::{Visitor, fill_random, may_sign_up},
     state::App,
 };
 
@@ -53,13 +54,23 @@ pub async fn send_code(
     visitor.count(&app, "send-code", app.settings.limits.send).await?;
     let email = EmailAddress::parse(request?.body.email.as_deref().unwrap_or_default())
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
+    // Before a code is made: one that cannot be mailed would kill the one before, for nothing.
+    let place = app.mailer.place().map_err(|_| ApiError::unavailable())?;
+    let may_sign_up = may_sign_up(&app, &email).await?;
     let digits = draw_digits();
-    issue(&app, &visitor, &email, &digits).await?;
-    announce(&visitor, &email, &digits);
+    let issued = issue(&app, &visitor, &email, &digits).await?;
+    let mail = mail(&app, digits, issued, may_sign_up);
+    // Nobody waits for it: how long this answer takes tells no more than what it says.
+    app.mailer.post(place, Letter { to: email, mail, request: visitor.context.request });
     Ok(Json(CodeSent { message: "Verification code sent" }))
 }
 
-async fn issue(app: &App, visitor: &Visitor, email: &EmailAddress, digits: &Digits) -> Result<(), ApiError> {
+async fn issue(
+    app: &App,
+    visitor: &Visitor,
+    email: &EmailAddress,
+    digits: &Digits,
+) -> Result<IssuedCode, ApiError> {
     for _ in 0..CLAIM_ATTEMPTS_MAX {
         let things =
             [Namespace::LoginAddress, Namespace::UserEmail].map(|namespace| (namespace, email.as_str()));
@@ -70,14 +81,25 @@ async fn issue(app: &App, visitor: &Visitor, email: &EmailAddress, digits: &Digi
         let key = app.keys().login_code();
         let origin = visitor.origin.clone();
         let command = IssueCode::new(login, user, email.clone(), digits, hex::encode(salt), key, origin);
+        let issued = IssuedCode { login, code: command.code, user };
         let command = tally_domain::authorize(Principal::Anonymous, command)?;
         match app.replica.execute(&command, visitor.context).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(issued),
             Err(ExecuteError::ClaimTaken(_)) => {}
             Err(error) => return Err(failure(error, |refusal| refused(app, &refusal))),
         }
     }
     Err(ApiError::unavailable())
+}
+
+/// What the address is told. One that may not sign up gets no code, so that nobody types one in vain.
+/// Without a mailer there is nobody to tell, and the code is printed as any other.
+fn mail(app: &App, digits: Digits, issued: IssuedCode, may_sign_up: bool) -> Mail {
+    if issued.user.is_some() || may_sign_up || !app.mailer.sends() {
+        Mail::LoginCode { digits, issued }
+    } else {
+        Mail::SignupRefused { issued }
+    }
 }
 
 pub(super) fn refused(app: &App, refusal: &LoginRefusal) -> ApiError {
@@ -98,14 +120,4 @@ fn draw_digits() -> Digits {
             return Digits::from_number(number % CODES);
         }
     }
-}
-
-/// Without a mailer the code goes to the server's log: the named exception to the rule that no
-/// secret is printed. Of the address it has one letter, to tell two people apart: a domain may name
-/// its one owner, and lines of a log outlive an erasure.
-fn announce(visitor: &Visitor, email: &EmailAddress, digits: &Digits) {
-    let request_id = visitor.context.request.map(|id| id.to_string()).unwrap_or_default();
-    let first = email.local_part().chars().next().unwrap_or('?');
-    let digits = digits.expose();
-    tracing::info!(request.id = request_id, "login code {digits} for {first}… (no mailer is configured)");
 }

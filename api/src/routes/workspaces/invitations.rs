@@ -33,6 +33,7 @@ use crate::{
     freshness::MinPosition,
     idempotency::IdempotencyKey,
     in_workspace::{InWorkspace, refused},
+    mail::{self, Letter, Mail},
     request_json::RequestJson,
     routes::{LOG_POSITION, effective},
     state::App,
@@ -171,12 +172,15 @@ pub async fn create_invitation(
     let context = key.bind(&member.caller, fingerprint, id);
     // Who may not invite, or nobody new, is told so before it counts.
     member.may(command(id).await?)?;
+    let place = app.mailer.place().map_err(|_| ApiError::unavailable())?;
     count(&app, inviter, workspace, &email).await?;
     for _ in 0..CLAIM_ATTEMPTS_MAX {
         match member.attempt(&app, command(id).await?, context).await? {
             Ok(done) => {
                 let entry = find_invitations(app.pool(), app.keys(), &[id]).await?.pop();
                 let entry = entry.ok_or_else(ApiError::unavailable)?;
+                let mail = Mail::Invitation(announced(&entry));
+                app.mailer.post(place, Letter { to: email, mail, request: context.request });
                 let position = done.executed.position.0;
                 let body = Json(Invitation::from(entry));
                 return Ok((StatusCode::CREATED, [(LOG_POSITION, position)], body).into_response());
@@ -186,6 +190,18 @@ pub async fn create_invitation(
         }
     }
     Err(refused(&WorkspaceRefusal::AlreadyInvited))
+}
+
+/// What the mail says of it; the names are opened for the one who is invited.
+fn announced(entry: &InvitationEntry) -> mail::Invitation {
+    let inviter = entry.inviter_name.clone().or_else(|| entry.inviter_email.clone());
+    mail::Invitation {
+        id: entry.id,
+        workspace: entry.workspace_name.clone().unwrap_or_default(),
+        inviter: inviter.unwrap_or_default(),
+        role: entry.role,
+        expires_at: entry.expires_at,
+    }
 }
 
 /// Counts an invitation against all three limits, or against none when one of them is reached.
