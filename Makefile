@@ -13,7 +13,7 @@ run: postgresql ## Build and start a server with its own database on http://127.
 	@exec ./target/release/tally serve
 
 .PHONY: test
-test: postgresql wrk schemathesis python3-aiosmtpd openssl ## Run every check and every test
+test: postgresql wrk schemathesis python3-aiosmtpd openssl issuer ## Run every check and every test
 	@scripts/test
 
 .PHONY: chaos
@@ -56,6 +56,10 @@ golden: postgresql ## Write the generated pages and tables anew
 .PHONY: postgresql wrk schemathesis python3-aiosmtpd openssl
 postgresql wrk schemathesis python3-aiosmtpd openssl:
 	@scripts/install $@
+
+.PHONY: issuer
+issuer:
+	@scripts/issuer
 
 .PHONY: peers
 peers:

@@ -12,6 +12,9 @@ use tally_domain::credential::Plaintext;
 
 pub const AUTH: &str = "multica_auth";
 pub const CSRF: &str = "multica_csrf";
+/// A login at an issuer that is under way.
+pub const FLOW: &str = "tally_oidc";
+const FLOW_PATH: &str = "/auth/oidc";
 const NONCE_BYTES: usize = 16;
 
 /// Where cookies are good.
@@ -61,6 +64,26 @@ impl CookieSettings {
         for (name, http_only) in [(AUTH, true), (CSRF, false)] {
             self.append(headers, name, "", http_only, DateTime::UNIX_EPOCH, TimeDelta::zero());
         }
+    }
+
+    /// The cookie of a login at an issuer. It comes back from there, so it is `Lax`: a browser sends
+    /// it along when another site sends the person here, and with nothing else from elsewhere.
+    pub(crate) fn set_flow(&self, headers: &mut HeaderMap, value: &str, lifetime: TimeDelta) {
+        let cookie = Cookie::build((FLOW, value))
+            .path(FLOW_PATH)
+            .same_site(SameSite::Lax)
+            .http_only(true)
+            .secure(self.secure)
+            .max_age(time::Duration::seconds(lifetime.num_seconds()));
+        // The value is base64url or nothing.
+        if let Ok(value) = HeaderValue::from_str(&cookie.build().to_string()) {
+            headers.append(header::SET_COOKIE, value);
+        }
+    }
+
+    /// Tells the browser to forget it.
+    pub(crate) fn clear_flow(&self, headers: &mut HeaderMap) {
+        self.set_flow(headers, "", TimeDelta::zero());
     }
 
     fn append(

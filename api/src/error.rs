@@ -13,6 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use tally_domain::credential::Plaintext;
 use tally_events::RequestId;
 use utoipa::ToSchema;
 
@@ -30,12 +31,22 @@ pub struct ApiError {
     pub challenge: Option<&'static str>,
     /// The thing an earlier request with the same idempotency key made.
     pub existing: Option<String>,
+    /// What a login that needs a code first is finished with.
+    pub link_token: Option<Box<Plaintext>>,
 }
 
 impl ApiError {
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         let status = code.row().status;
-        Self { status, code, message: message.into(), retry_after: None, challenge: None, existing: None }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            retry_after: None,
+            challenge: None,
+            existing: None,
+            link_token: None,
+        }
     }
 
     pub fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
@@ -80,6 +91,20 @@ impl ApiError {
     pub fn insufficient_scope(message: impl Into<Cow<'static, str>>) -> Self {
         let error = Self::new(Code::InsufficientScope, message);
         Self { challenge: Some("Bearer realm=\"tallystick\", error=\"insufficient_scope\""), ..error }
+    }
+
+    /// Somebody came from an issuer that does not decide whose the address is: a code does.
+    pub fn email_verification_required(link_token: Plaintext) -> Self {
+        let error = Self::new(
+            Code::EmailVerificationRequired,
+            "this address has an account: enter the code that is sent to it",
+        );
+        Self { link_token: Some(Box::new(link_token)), ..error }
+    }
+
+    /// An issuer is away, or what it says does not count.
+    pub fn bad_gateway(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::BadGateway, message)
     }
 
     pub fn too_many(message: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
@@ -197,6 +222,10 @@ pub struct Refusal {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     retry_after_seconds: Option<u64>,
+    /// Beside `email_verification_required`: to send along with the code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    link_token: Option<String>,
 }
 
 fn legacy(error: ApiError) -> Response {
@@ -206,6 +235,7 @@ fn legacy(error: ApiError) -> Response {
         id: error.existing,
         code: told.then(|| error.code.name()),
         retry_after_seconds: error.retry_after.filter(|_| told).map(whole_seconds),
+        link_token: error.link_token.map(|token| token.expose().to_owned()),
     };
     (error.status, Json(body)).into_response()
 }

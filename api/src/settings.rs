@@ -4,7 +4,9 @@ use chrono::TimeDelta;
 use tally_domain::{login::Digits, signup::SignupPolicy};
 use tally_store::Limit;
 
-use crate::{client_address::ProxyTrust, cookies::CookieSettings, jwt::Signer};
+use url::Url;
+
+use crate::{client_address::ProxyTrust, cookies::CookieSettings, jwt::Signer, oidc::Providers};
 
 /// Requests to the login routes from one address.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +29,10 @@ pub struct ApiSettings {
     /// A code that fits every live one; only outside production.
     pub development_code: Option<Digits>,
     pub google_client_id: Option<String>,
+    /// Issuers that people may come from.
+    pub providers: Providers,
+    /// Where the web client lives.
+    pub frontend: Url,
     pub workspace_creation_disabled: bool,
     pub server_version: &'static str,
 }

@@ -115,6 +115,7 @@ impl Product {
             key,
             user: UserId::new(),
             may_sign_up: true,
+            link: None,
             session: SessionId::new(),
             lifetime: TimeDelta::days(1),
             origin: Origin::default(),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tally_api::{
-    ApiSettings, App, AuthLimits, CookieSettings, Freshness, ProxyTrust, Signer,
+    ApiSettings, App, AuthLimits, CookieSettings, Freshness, Providers, ProxyTrust, Signer,
     mail::{Mailer, Outbox},
 };
 use tally_events::Position;
@@ -98,7 +98,7 @@ async fn serve_with(config: &Config, database: &Opened, stop: watch::Receiver<bo
     let address =
         listener.local_addr().map_err(|source| Failure::Listen { address: config.listen, source })?;
     let app =
-        App::new(api_settings(config, &secrets), store.clone(), replica.clone(), freshness, mailer.clone());
+        App::new(api_settings(config, &secrets)?, store.clone(), replica.clone(), freshness, mailer.clone());
     announce(config, address);
 
     tokio::select! {
@@ -143,9 +143,11 @@ fn replica_settings(config: &Config) -> ReplicaSettings {
     ReplicaSettings { lease: config.lease, capacity: config.cache_capacity, ..ReplicaSettings::default() }
 }
 
-fn api_settings(config: &Config, secrets: &Secrets) -> ApiSettings {
+fn api_settings(config: &Config, secrets: &Secrets) -> Result<ApiSettings, Failure> {
     let per_minute = |count| Limit { count, period: MINUTE };
-    ApiSettings {
+    let providers =
+        Providers::new(config.providers.clone(), &config.public_origin, config.google_redirects.clone())?;
+    Ok(ApiSettings {
         signer: Signer::new(secrets.jwt.expose().as_bytes(), &secrets.jwt_fingerprint()),
         cookies: CookieSettings::new(&config.frontend_origin, config.cookie_domain.as_deref()),
         allowed_origins: config.allowed_origins.clone(),
@@ -158,9 +160,11 @@ fn api_settings(config: &Config, secrets: &Secrets) -> ApiSettings {
         proxies: ProxyTrust(config.trusted_proxies.clone()),
         development_code: config.development_code.clone(),
         google_client_id: config.google_client_id.clone(),
+        providers,
+        frontend: config.frontend_origin.parse().expect("the configuration has read it as an origin"),
         workspace_creation_disabled: config.workspace_creation_disabled,
         server_version: env!("CARGO_PKG_VERSION"),
-    }
+    })
 }
 
 fn mailer(config: &Config, store: &Store, replica: &Replica) -> Result<Mailer, Failure> {

@@ -9,7 +9,7 @@ use tally_events::{
     WorkspaceEvent, WorkspaceId,
 };
 
-use crate::{invitation, login};
+use crate::{identity, invitation, login};
 
 /// What at most one stream may hold at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,6 +18,8 @@ pub enum Namespace {
     UserEmail,
     /// The login history of an address.
     LoginAddress,
+    /// The account that somebody's account at an issuer opens.
+    UserIdentity,
     /// The workspace of a slug.
     WorkspaceSlug,
     /// The last invitation of an address into a workspace.
@@ -35,6 +37,7 @@ impl Namespace {
         match self {
             Self::UserEmail => "user.email",
             Self::LoginAddress => "login.address",
+            Self::UserIdentity => "user.identity",
             Self::WorkspaceSlug => "workspace.slug",
             Self::InvitationPending => "invitation.pending",
             Self::ShareLinkActive => "share_link.active",
@@ -64,6 +67,14 @@ pub fn taken(event: &Event) -> Vec<Taken<'_>> {
     match event {
         Event::User(event) => match event {
             UserEvent::Registered(e) => one(Namespace::UserEmail, &e.email, None),
+            UserEvent::IdentityLinked(e) => {
+                let subject = e.subject.as_clear().map(|subject| Taken {
+                    namespace: Namespace::UserIdentity,
+                    value: identity::unique(&e.issuer, subject).into(),
+                    from: None,
+                });
+                subject.into_iter().collect()
+            }
             UserEvent::ProfileChanged(_) | UserEvent::Suspended(_) | UserEvent::Reinstated(_) => Vec::new(),
         },
         Event::Login(event) => match event {
@@ -163,7 +174,12 @@ pub fn introduced(
         Event::User(UserEvent::Registered(_)) | Event::Workspace(WorkspaceEvent::Created(_)) => None,
         Event::Login(LoginEvent::CodeIssued(_)) => Some(now + login::READABLE_FOR),
         Event::Invitation(InvitationEvent::Created(_)) => Some(now + invitation::READABLE_FOR),
-        Event::User(UserEvent::ProfileChanged(_) | UserEvent::Suspended(_) | UserEvent::Reinstated(_))
+        Event::User(
+            UserEvent::ProfileChanged(_)
+            | UserEvent::Suspended(_)
+            | UserEvent::Reinstated(_)
+            | UserEvent::IdentityLinked(_),
+        )
         | Event::Login(
             LoginEvent::CodeRefused(_) | LoginEvent::CodeVerified(_) | LoginEvent::CodeUndeliverable(_),
         )

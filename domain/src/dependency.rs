@@ -94,7 +94,9 @@ pub const fn invalidation(recorded: &Recorded) -> Invalidation {
     match (&recorded.event, recorded.stream) {
         (Event::User(event), StreamId::User(user)) => match event {
             UserEvent::Suspended(_) | UserEvent::Reinstated(_) => Invalidation::Of(Dependency::User(user)),
-            UserEvent::Registered(_) | UserEvent::ProfileChanged(_) => Invalidation::Nothing,
+            UserEvent::Registered(_) | UserEvent::ProfileChanged(_) | UserEvent::IdentityLinked(_) => {
+                Invalidation::Nothing
+            }
         },
         (Event::Session(event), StreamId::Session(session)) => match event {
             SessionEvent::Ended(_) => Invalidation::Of(Dependency::Session(session)),

@@ -11,6 +11,7 @@ pub mod claim;
 pub mod credential;
 pub mod dependency;
 pub mod email;
+pub mod identity;
 pub mod invitation;
 pub mod lifetime;
 pub mod login;

@@ -10,14 +10,16 @@ use tally_events::{
     login::{LoginCodeIssued, LoginCodeRefused, LoginCodeUndeliverable, LoginCodeVerified, RefusalReason},
     seal::Key,
     session::SessionMethod,
-    user::UserRegistered,
+    user::IdentityProof,
 };
 use zeroize::Zeroizing;
 
 use crate::{
     email::EmailAddress,
+    identity::Identity,
     policy::{Act, Action},
     session::{self, Origin},
+    user,
     world::{Command, Context, Decision, World},
 };
 
@@ -241,6 +243,9 @@ pub struct VerifyCode {
     /// The account of the address, or the id it gets if it has none.
     pub user: UserId,
     pub may_sign_up: bool,
+    /// An account elsewhere that opens this one from now on, if the code is right. It was proven by
+    /// whoever types the code, and names this very address.
+    pub link: Option<Identity>,
     pub session: SessionId,
     pub lifetime: TimeDelta,
     pub origin: Origin,
@@ -298,9 +303,10 @@ impl Command for VerifyCode {
         let verified = LoginCodeVerified { code_id: code.id, user_id: self.user, session_id: self.session };
         let mut events: Vec<(StreamId, Event)> = vec![(self.login.into(), verified.into())];
         if !user.registered {
-            let (email, name) = (self.email.as_str(), self.email.local_part());
-            let registered = UserRegistered { email: Personal::clear(email), name: Personal::clear(name) };
-            events.push((self.user.into(), registered.into()));
+            events.push((self.user.into(), user::registered(&self.email, None).into()));
+        }
+        if let Some(identity) = &self.link {
+            events.push((self.user.into(), identity.linked(IdentityProof::EmailCode).into()));
         }
         let started = session::started(self.user, SessionMethod::EmailCode, None, expires_at, &self.origin);
         events.push((self.session.into(), started.into()));

@@ -14,6 +14,7 @@ pub enum Action {
     IssueLoginCode,
     VerifyLoginCode,
     DeclareLoginCodeUndeliverable,
+    LogInByIdentity,
     EndSession,
     StartCommandLineSession,
     MintPersonalAccessToken,
@@ -74,10 +75,11 @@ const SERVER_ONLY: &str = "only the server itself knows this";
 const LOGIN_DOOR: &str = "the login routes take no credential";
 
 /// The table.
-pub const RULES: [Rule; 36] = [
+pub const RULES: [Rule; 37] = [
     rule(Action::IssueLoginCode, &[ANONYMOUS], LOGIN_DOOR),
     rule(Action::VerifyLoginCode, &[ANONYMOUS], LOGIN_DOOR),
     rule(Action::DeclareLoginCodeUndeliverable, &[SERVER], SERVER_ONLY),
+    rule(Action::LogInByIdentity, &[ANONYMOUS], LOGIN_DOOR),
     rule(Action::EndSession, &[SESSION, CONSOLE], SESSION_ONLY),
     rule(Action::StartCommandLineSession, &[SESSION], SESSION_ONLY),
     rule(Action::MintPersonalAccessToken, &[SESSION, CONSOLE, PAT], PERSON),

@@ -4,7 +4,7 @@
 pub const LANGUAGES: [&str; 4] = ["en", "zh-Hans", "ko", "ja"];
 /// Characters in a profile description.
 pub const DESCRIPTION_CHARACTERS_MAX: usize = 2000;
-const NAME_CHARACTERS_MAX: usize = 200;
+pub(crate) const NAME_CHARACTERS_MAX: usize = 200;
 const URL_CHARACTERS_MAX: usize = 2000;
 
 /// The fields of `PATCH /api/me` that were sent; an empty text clears a field.

@@ -144,7 +144,7 @@ impl Command for StartCommandLineSession {
             return Err(SessionRefusal::Ended);
         }
         match world.good_session(self.user, self.parent, context.now).ok_or(SessionRefusal::Ended)?.method {
-            SessionMethod::EmailCode => {}
+            SessionMethod::EmailCode | SessionMethod::Identity => {}
             SessionMethod::CommandLine => return Err(SessionRefusal::NotFromALogin),
         }
         let expires_at = context.now + self.lifetime;

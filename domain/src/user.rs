@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 use tally_events::{
     CredentialId, Event, Personal, Position, Recorded, StreamId, UserEvent, UserId,
-    user::{UserProfileChanged, UserReinstated, UserSuspended},
+    user::{UserProfileChanged, UserRegistered, UserReinstated, UserSuspended},
 };
 
 use crate::{
+    email::EmailAddress,
     policy::{Act, Action},
     profile::ProfileChange,
     standing::stream_of,
@@ -37,9 +38,15 @@ impl User {
                 self.suspended = false;
                 self.credentials_after = recorded.position;
             }
-            UserEvent::ProfileChanged(_) => {}
+            UserEvent::ProfileChanged(_) | UserEvent::IdentityLinked(_) => {}
         }
     }
+}
+
+/// The event that opens an account. Who did not say what they are called is called like their address.
+pub(crate) fn registered(email: &EmailAddress, name: Option<&str>) -> UserRegistered {
+    let name = name.unwrap_or_else(|| email.local_part());
+    UserRegistered { email: Personal::clear(email.as_str()), name: Personal::clear(name) }
 }
 
 /// The rules of an account.

@@ -101,6 +101,19 @@ impl Key {
         let bytes = Zeroizing::new(decrypt(self, name.as_bytes(), wrapped)?);
         bytes.as_slice().try_into().map(Self).map_err(|_| SealError::Broken)
     }
+
+    /// Encrypts something that is neither a key nor a field. `name` says what it is and must be given
+    /// again to open it; a name that is used once keeps two equal contents from looking equal.
+    #[must_use]
+    pub fn encrypt(&self, name: &[u8], content: &[u8]) -> Vec<u8> {
+        encrypt(self, name, content)
+    }
+
+    /// # Errors
+    /// [`SealError::Broken`] when the key or the name is another, or the bytes were altered.
+    pub fn decrypt(&self, name: &[u8], encrypted: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        decrypt(self, name, encrypted).map(Zeroizing::new)
+    }
 }
 
 impl fmt::Debug for Key {

@@ -58,6 +58,8 @@ pub enum SessionMethod {
     EmailCode,
     /// A browser session made this one for the command line.
     CommandLine,
+    /// An account at an OpenID Connect issuer.
+    Identity,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,6 +19,7 @@ facts! {
         };
         "user.suspended" v 1 => Suspended(UserSuspended) {};
         "user.reinstated" v 1 => Reinstated(UserReinstated) {};
+        "user.identity_linked" v 1 => IdentityLinked(UserIdentityLinked) { subject };
     }
 }
 
@@ -38,6 +39,7 @@ impl Facts for UserEvent {
             Self::Registered(_) | Self::ProfileChanged(_) | Self::Suspended(_) | Self::Reinstated(_) => {
                 json!({})
             }
+            Self::IdentityLinked(fact) => json!({ "issuer": fact.issuer, "proof": fact.proof }),
         }
     }
 }
@@ -71,3 +73,25 @@ pub struct UserSuspended {}
 /// An operator opened the account again. Credentials from before the suspension stay dead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserReinstated {}
+
+/// Why an account elsewhere may open this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdentityProof {
+    /// This account was opened with it.
+    Registration,
+    /// Its issuer is authoritative for this account's address.
+    Authority,
+    /// A code that was mailed to this account's address came back with it.
+    EmailCode,
+}
+
+/// An account at an OpenID Connect issuer lets the person in from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserIdentityLinked {
+    /// The issuer's URL, as it names itself.
+    pub issuer: String,
+    /// The issuer's name for the person, which is not their address and never changes.
+    pub subject: Personal,
+    pub proof: IdentityProof,
+}

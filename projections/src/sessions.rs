@@ -91,5 +91,6 @@ const fn method(method: SessionMethod) -> &'static str {
     match method {
         SessionMethod::EmailCode => "email_code",
         SessionMethod::CommandLine => "command_line",
+        SessionMethod::Identity => "identity",
     }
 }

@@ -47,6 +47,8 @@ impl Projection for Users {
                 }
                 UserEvent::Suspended(_) => accounts.change(id).closed = Some((true, recorded.position)),
                 UserEvent::Reinstated(_) => accounts.change(id).closed = Some((false, recorded.position)),
+                // By which account elsewhere somebody comes in is found through the claims.
+                UserEvent::IdentityLinked(_) => {}
             }
         }
         let mut registered = Rows::new(

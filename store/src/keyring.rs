@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use quick_cache::sync::Cache;
 use rand::{TryRng, rngs::SysRng};
 use sqlx::PgPool;
@@ -29,6 +30,9 @@ const SEALING_KEY_LIFETIME: Duration = Duration::from_secs(1);
 const KEY_ENCRYPTION: &str = "key-encryption";
 const BLIND_INDEX: &str = "blind-index";
 const LOGIN_CODE: &str = "login-code";
+const CARRIED: &str = "carried";
+/// Random bytes that begin what a client carries, so that no two are alike.
+const CARRIED_ID_BYTES: usize = 16;
 
 /// Why the keys could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +55,7 @@ pub struct KeyRing {
     key_encryption: Key,
     blind_index: Key,
     login_code: Key,
+    carried: Key,
     /// Keys that were just read, and when.
     sealing: Arc<Cache<Subject, (Key, Instant)>>,
 }
@@ -68,6 +73,7 @@ impl KeyRing {
             key_encryption: root_key(&pool, &wrapping, KEY_ENCRYPTION).await?,
             blind_index: root_key(&pool, &wrapping, BLIND_INDEX).await?,
             login_code: root_key(&pool, &wrapping, LOGIN_CODE).await?,
+            carried: root_key(&pool, &wrapping, CARRIED).await?,
             sealing: Arc::new(Cache::new(SEALING_KEYS_MAX)),
             pool,
         })
@@ -95,6 +101,28 @@ impl KeyRing {
     #[must_use]
     pub fn blind_limit(&self, rule: &str, caller: &str) -> [u8; 32] {
         self.blind_index.mac(&[b"limit", rule.as_bytes(), caller.as_bytes()])
+    }
+
+    /// Encrypts what a client carries from one request to another and may neither read nor change.
+    /// It opens under the same `purpose` alone, on every replica. The text is of base64url.
+    ///
+    /// # Panics
+    /// When the operating system has no randomness to give: no two may then be told apart.
+    #[must_use]
+    pub fn seal_carried(&self, purpose: &str, content: &[u8]) -> String {
+        let mut carried = vec![0; CARRIED_ID_BYTES];
+        SysRng.try_fill_bytes(&mut carried).expect("the operating system gives random bytes");
+        let encrypted = self.carried.encrypt(&carried_name(purpose, &carried), content);
+        carried.extend(encrypted);
+        URL_SAFE_NO_PAD.encode(carried)
+    }
+
+    /// What was sealed for this purpose; none for anything else.
+    #[must_use]
+    pub fn open_carried(&self, purpose: &str, text: &str) -> Option<Zeroizing<Vec<u8>>> {
+        let carried = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (id, encrypted) = carried.split_at_checked(CARRIED_ID_BYTES)?;
+        self.carried.decrypt(&carried_name(purpose, id), encrypted).ok()
     }
 
     /// A new key for a new subject, and its wrapped form to store with the subject's first event.
@@ -199,6 +227,11 @@ impl std::fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("KeyRing")
     }
+}
+
+/// Purposes are of our own making and hold no slash.
+fn carried_name(purpose: &str, id: &[u8]) -> Vec<u8> {
+    [purpose.as_bytes(), b"/", id].concat()
 }
 
 /// Seals every clear field of an event with its subject's key.

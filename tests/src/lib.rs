@@ -8,6 +8,7 @@
 )]
 
 pub mod client;
+pub mod issuer;
 pub mod log;
 pub mod marks;
 pub mod postgres;
@@ -21,6 +22,7 @@ mod watch;
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, Client, Login};
+pub use issuer::Issuer;
 pub use marks::Marks;
 pub use postgres::TempPostgres;
 pub use proxy::{Meddling, Proxy};

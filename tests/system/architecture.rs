@@ -19,7 +19,7 @@ const ROOMS: [&str; 7] = [
 const BENCH: &str = "tally-bench";
 
 /// Packages that belong to some rooms alone.
-const CONFINED: [(&str, &[&str]); 8] = [
+const CONFINED: [(&str, &[&str]); 9] = [
     ("tokio", &["tally-store", "tally-projections", "tally-fanout", "tally-api", "tally"]),
     ("sqlx", &["tally-store", "tally-projections", "tally-fanout", "tally-api", "tally"]),
     ("axum", &["tally-api"]),
@@ -28,6 +28,7 @@ const CONFINED: [(&str, &[&str]); 8] = [
     ("reqwest", &["tally-api", "tally"]),
     ("lettre", &["tally-api"]),
     ("minijinja", &["tally-api"]),
+    ("openidconnect", &["tally-api"]),
 ];
 
 /// Each room with what it imports outside its tests.

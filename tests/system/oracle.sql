@@ -135,6 +135,7 @@ create temporary view visible (name, clear, sealed) as values
     ('user.profile_changed', '{}', '{name,avatar_url,language,timezone,profile_description}'),
     ('user.suspended', '{}', '{}'),
     ('user.reinstated', '{}', '{}'),
+    ('user.identity_linked', '{issuer,proof}', '{subject}'),
     ('login.code_issued', '{code_id,expires_at}', '{email,address,user_agent}'),
     ('login.code_refused', '{code_id,reason}', '{address,user_agent}'),
     ('login.code_verified', '{code_id,session_id}', '{}'),

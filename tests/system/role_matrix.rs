@@ -13,15 +13,19 @@ use futures::{StreamExt, stream};
 use serde_json::Value;
 use tally_tests::{Answer, Server, client::answer};
 
-use crate::support::{document, shared};
+use crate::support::{document, issuers::site};
 use requests::{Asked, effect, request, variants};
 use world::{Role, World};
 
 /// What nobody in particular may ask, and why. Only what a person needs before there is a credential,
 /// and what a machine asks that has none, belongs here; a line that is no longer needed is red.
-const OPEN: [(&str, &str); 10] = [
+const OPEN: [(&str, &str); 14] = [
     ("GET /api/config", "clients read it before anybody logs in"),
     ("GET /api/share-links/{code}", "the code is what one has to know"),
+    ("POST /auth/google", "the door"),
+    ("GET /auth/oidc", "the login page shows it"),
+    ("GET /auth/oidc/{name}", "the door"),
+    ("GET /auth/oidc/{name}/callback", "the door, from the other side"),
     ("POST /auth/logout", "forgets cookies, also those of a session that is over"),
     ("POST /auth/send-code", "the door"),
     ("POST /auth/verify-code", "the door"),
@@ -56,7 +60,7 @@ fn routes() -> Vec<Route> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_do_what() {
-    let server = shared().await;
+    let server = &site().await.server;
     let routes = routes();
     let rows: Vec<(&Route, &str)> = routes
         .iter()

@@ -1,6 +1,7 @@
 //! The server most tests share, more replicas of it, and what every contract test asks.
 
 pub mod document;
+pub mod issuers;
 pub mod past;
 pub mod team;
 

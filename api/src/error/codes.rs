@@ -12,6 +12,7 @@ pub enum Code {
     AccountDisabled,
     InsufficientScope,
     Forbidden,
+    EmailVerificationRequired,
     NotFound,
     MethodNotAllowed,
     BodyTooSlow,
@@ -24,6 +25,7 @@ pub enum Code {
     RateLimited,
     InvitationRateLimited,
     Internal,
+    BadGateway,
     Unavailable,
 }
 
@@ -37,7 +39,7 @@ pub struct CodeRow {
 }
 
 /// Every code, by status.
-pub const CODES: [CodeRow; 19] = [
+pub const CODES: [CodeRow; 21] = [
     row(
         Code::BadRequest,
         "bad_request",
@@ -73,6 +75,12 @@ pub const CODES: [CodeRow; 19] = [
         "forbidden",
         StatusCode::FORBIDDEN,
         "A CSRF token or an origin is wrong, signup is prohibited, or the role in the workspace is too low",
+    ),
+    row(
+        Code::EmailVerificationRequired,
+        "email_verification_required",
+        StatusCode::FORBIDDEN,
+        "The address has an account, and the issuer does not decide whose it is: enter a code that is sent there, together with the `link_token` ([oidc.md](oidc.md))",
     ),
     row(
         Code::NotFound,
@@ -137,6 +145,12 @@ pub const CODES: [CodeRow; 19] = [
         "A defect; the log has the chain of causes under the request's id",
     ),
     row(
+        Code::BadGateway,
+        "bad_gateway",
+        StatusCode::BAD_GATEWAY,
+        "A login provider is away, or its answer could not be verified",
+    ),
+    row(
         Code::Unavailable,
         "unavailable",
         StatusCode::SERVICE_UNAVAILABLE,
@@ -167,7 +181,7 @@ impl Code {
     /// Whether `/auth` and `/api` tell it too, beside the sentence: clients do something about it.
     #[must_use]
     pub const fn is_told(self) -> bool {
-        matches!(self, Self::InvitationRateLimited)
+        matches!(self, Self::InvitationRateLimited | Self::EmailVerificationRequired)
     }
 
     /// As the wire and the page name it.

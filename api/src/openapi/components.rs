@@ -120,7 +120,7 @@ pub fn add(components: &mut Components) {
     }
 }
 
-fn headers() -> [(&'static str, Header); 6] {
+fn headers() -> [(&'static str, Header); 7] {
     let header = |schema: ObjectBuilder, words: &str| {
         HeaderBuilder::new().schema(Some(schema)).description(Some(words)).build()
     };
@@ -149,7 +149,15 @@ fn headers() -> [(&'static str, Header); 6] {
             ),
         ),
         (CHALLENGE, header(text(), "What is missing, in the words of RFC 6750 section 3.")),
-        ("Set-Cookie", header(text(), "`multica_auth` and `multica_csrf`, in a header each.")),
+        (
+            "Set-Cookie",
+            header(
+                text(),
+                "`multica_auth` and `multica_csrf`, in a header each; `tally_oidc` while somebody is at a login \
+                 provider.",
+            ),
+        ),
+        ("Location", header(text(), "Where the browser goes next.")),
     ]
 }
 

@@ -44,6 +44,10 @@ pub(crate) fn listed() -> Vec<Route> {
     vec![
         routes!(auth::send_code::send_code),
         routes!(auth::verify_code::verify_code),
+        routes!(auth::google::log_in_with_google),
+        routes!(auth::oidc::list_providers),
+        routes!(auth::oidc::begin::begin_login),
+        routes!(auth::oidc::callback::finish_login),
         routes!(auth::logout::logout),
         routes!(cli_token::create_cli_token),
         routes!(me::read_me, me::change_me),

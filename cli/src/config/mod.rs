@@ -3,6 +3,7 @@
 mod mail;
 mod origin;
 mod problems;
+mod providers;
 pub mod reference;
 mod secrets;
 mod settings;
@@ -88,6 +89,11 @@ pub struct Config {
     pub google_client_id: Option<String>,
     /// How mail leaves; none: codes are printed to the log.
     pub mail: Option<tally_api::mail::MailSettings>,
+    /// Issuers that people may come from.
+    pub providers: Vec<tally_api::ProviderSettings>,
+    pub google_redirects: Vec<String>,
+    /// Where browsers reach this server.
+    pub public_origin: String,
     pub master_key: Option<tally_events::seal::Key>,
     pub jwt_secret: Option<secrets::Text>,
     pub log_level: String,
@@ -126,6 +132,8 @@ impl Config {
         let frontend_origin = reader
             .mapped("FRONTEND_ORIGIN", origin::parse)
             .unwrap_or_else(|| "http://localhost:3000".to_owned());
+        let public_origin =
+            reader.mapped("TALLY_PUBLIC_ORIGIN", origin::parse).unwrap_or_else(|| frontend_origin.clone());
         let connections = read_connections(reader);
         Self {
             data_dir,
@@ -135,7 +143,9 @@ impl Config {
             listen: SocketAddr::new(address, port),
             allowed_origins: read_allowed_origins(reader, &frontend_origin, production, port),
             mail: mail::read(reader, &frontend_origin, production),
+            google_redirects: providers::read_google_redirects(reader, &frontend_origin),
             frontend_origin,
+            public_origin,
             cookie_domain: reader.text("COOKIE_DOMAIN"),
             session_lifetime: read_session_lifetime(reader),
             signup: read_signup(reader),
@@ -145,6 +155,7 @@ impl Config {
             trusted_proxies: read_proxies(reader),
             development_code: read_development_code(reader, production),
             google_client_id: reader.text("GOOGLE_CLIENT_ID"),
+            providers: providers::read(reader, production),
             master_key: reader.mapped("TALLY_MASTER_KEY", secrets::parse_master_key),
             jwt_secret: read_jwt_secret(reader, production, embedded),
             log_level: reader.mapped("LOG_LEVEL", log_filter).unwrap_or_else(|| "info".to_owned()),

@@ -88,7 +88,27 @@ pub const SETTINGS: &[Setting] = &[
         "`false`",
         "Whether clients are told that workspaces cannot be created.",
     ),
-    setting("GOOGLE_CLIENT_ID", "none", "Told to clients by `/api/config`."),
+    setting(
+        "GOOGLE_CLIENT_ID",
+        "none",
+        "This server's registration at Google. Told to clients by `/api/config`.",
+    ),
+    setting("GOOGLE_CLIENT_SECRET", "none: nobody can log in with Google", "Its secret."),
+    setting(
+        "GOOGLE_REDIRECT_URI",
+        "`/auth/callback` at `FRONTEND_ORIGIN`",
+        "Comma-separated URLs that clients of `POST /auth/google` may have their codes sent to, letter for letter.",
+    ),
+    setting(
+        "TALLY_OIDC_PROVIDERS",
+        "none",
+        "OpenID Connect issuers that people may come from: a JSON array of objects (see docs/oidc.md).",
+    ),
+    setting(
+        "TALLY_PUBLIC_ORIGIN",
+        "`FRONTEND_ORIGIN`",
+        "Where browsers reach this server. Issuers send them back to `/auth/oidc/{name}/callback` there.",
+    ),
     setting(
         "MULTICA_DEV_VERIFICATION_CODE",
         "none",
@@ -130,8 +150,16 @@ pub const SETTINGS: &[Setting] = &[
         "none: the built-in texts",
         "Directory of files that replace the mails' texts; see [mail.md](mail.md).",
     ),
-    setting("RATE_LIMIT_AUTH", "`5`", "Codes that one address may have sent per minute."),
-    setting("RATE_LIMIT_AUTH_VERIFY", "`20`", "Codes that one address may try per minute."),
+    setting(
+        "RATE_LIMIT_AUTH",
+        "`5`",
+        "Codes that one address may have sent per minute, and logins with Google.",
+    ),
+    setting(
+        "RATE_LIMIT_AUTH_VERIFY",
+        "`20`",
+        "Codes that one address may try per minute, and logins by other providers.",
+    ),
     setting(
         "RATE_LIMIT_TRUSTED_PROXIES",
         "none",
@@ -154,7 +182,6 @@ pub const SETTINGS: &[Setting] = &[
 /// Settings of later releases: set, they are told to have no effect.
 pub const NOT_YET: &[(&str, &str)] = &[
     ("NATS_URL", "revocations between replicas wait for the lease"),
-    ("GOOGLE_CLIENT_SECRET", "nobody can log in with Google"),
     ("MULTICA_CLOUD_FLEET_URL", "cloud-node tokens are refused"),
     ("METRICS_ADDR", "no metrics are served"),
 ];

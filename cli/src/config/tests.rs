@@ -10,11 +10,11 @@ fn environment(settings: &[(&str, &str)]) -> Environment {
     Environment(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
 }
 
-fn load(settings: &[(&str, &str)]) -> Config {
+pub fn load(settings: &[(&str, &str)]) -> Config {
     Config::load(&environment(settings)).map_err(|problems| problems.to_string()).unwrap()
 }
 
-fn problem(settings: &[(&str, &str)]) -> String {
+pub fn problem(settings: &[(&str, &str)]) -> String {
     match Config::load(&environment(settings)) {
         Ok(_) => panic!("{settings:?} was accepted"),
         Err(problems) => problems.to_string(),

@@ -24,6 +24,8 @@ pub enum Failure {
     Secrets(#[from] SecretsError),
     #[error(transparent)]
     Keys(#[from] KeyRingError),
+    #[error(transparent)]
+    Providers(#[from] tally_api::ProviderError),
     #[error("the database did not answer")]
     Database(#[source] sqlx::Error),
     #[error(transparent)]
@@ -62,6 +64,7 @@ impl Failure {
             | Self::Migrate(_)
             | Self::Secrets(_)
             | Self::Keys(_)
+            | Self::Providers(_)
             | Self::Fold(_)
             | Self::Mail(_)
             | Self::Listen { .. }

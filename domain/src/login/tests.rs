@@ -1,10 +1,13 @@
 mod development_code;
 mod issuing;
+mod linking;
 mod turning_away;
 mod undeliverable;
 mod verifying;
 
 use rstest::rstest;
+
+use tally_events::user::UserRegistered;
 
 use super::*;
 use crate::testing::{self, ADA, Fact, Given, LOGIN, after, code, fact, given, registered, session};
@@ -106,6 +109,7 @@ fn verify(typed: Digits) -> VerifyCode {
         key: KEY,
         user: ADA,
         may_sign_up: true,
+        link: None,
         session: session(1),
         lifetime: LIFETIME,
         origin: origin(),

@@ -37,6 +37,20 @@ fn by_eve(number: u32) -> Principal {
 mod for_the_command_line {
     use super::*;
 
+    #[test]
+    fn a_session_by_an_identity_makes_one_too() {
+        let by_identity = fact(
+            session(1),
+            started(ADA, SessionMethod::Identity, None, after(LIFETIME), &Origin::default()),
+        );
+        let minted_by = Some(CredentialId::Session(session(1)));
+        let event = started(ADA, SessionMethod::CommandLine, minted_by, after(LIFETIME), &origin());
+        given([by_identity])
+            .by(by_session(session(1)))
+            .when(&start())
+            .then(after(LIFETIME), [(session(2).into(), event.into())]);
+    }
+
     fn start() -> StartCommandLineSession {
         StartCommandLineSession {
             user: ADA,

@@ -128,6 +128,7 @@ impl Door {
             key: KEY,
             user: USER,
             may_sign_up: true,
+            link: None,
             session: SessionId(Uuid::from_u128(1000 + self.log.len() as u128)),
             lifetime: TimeDelta::days(30),
             origin: Origin::default(),

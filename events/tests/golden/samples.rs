@@ -13,7 +13,9 @@ use tally_events::{
     session::{SessionEndReason, SessionEnded, SessionMethod, SessionStarted},
     share_link::{ShareLinkCreated, ShareLinkRevoked, ShareLinkUsed},
     token::{RevocationReason, TokenKind, TokenMinted, TokenRenewed, TokenRevoked},
-    user::{UserProfileChanged, UserRegistered, UserReinstated, UserSuspended},
+    user::{
+        IdentityProof, UserIdentityLinked, UserProfileChanged, UserRegistered, UserReinstated, UserSuspended,
+    },
     workspace::{WorkspaceChanged, WorkspaceCreated, WorkspaceDeleted},
 };
 use uuid::Uuid;
@@ -109,6 +111,11 @@ fn users() -> Vec<Sample> {
     };
     let one_field = UserProfileChanged { name: personal("Ada"), ..UserProfileChanged::default() };
     let cleared = UserProfileChanged { timezone: personal(""), ..UserProfileChanged::default() };
+    let linked = |proof| UserIdentityLinked {
+        issuer: "https://accounts.google.com".to_owned(),
+        subject: Personal::clear("248289761001"),
+        proof,
+    };
     vec![
         sample("", USER, 1, registered),
         sample("", USER, 2, every_field),
@@ -116,6 +123,9 @@ fn users() -> Vec<Sample> {
         sample("cleared_field", USER, 4, cleared),
         sample("", USER, 5, UserSuspended {}),
         sample("", USER, 6, UserReinstated {}),
+        sample("registration", USER, 7, linked(IdentityProof::Registration)),
+        sample("authority", USER, 8, linked(IdentityProof::Authority)),
+        sample("email_code", USER, 9, linked(IdentityProof::EmailCode)),
     ]
 }
 
@@ -174,8 +184,10 @@ fn sessions() -> Vec<Sample> {
         user_agent: None,
         ..by_code.clone()
     };
+    let identity = SessionStarted { method: SessionMethod::Identity, ..by_code.clone() };
     vec![
         sample("email_code", SESSION, 1, by_code),
+        sample("identity", SessionId(id(0xD2)), 1, identity),
         sample("command_line", SessionId(id(0xD1)), 1, command_line),
         sample("", SESSION, 2, SessionEnded { user_id: USER, reason: SessionEndReason::LoggedOut }),
     ]

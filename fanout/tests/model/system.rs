@@ -486,6 +486,7 @@ impl History {
             key: replica.store().keys().login_code().clone(),
             user: self.user(*user),
             may_sign_up: *may_sign_up,
+            link: None,
             session: self.session(*session).0,
             lifetime: TimeDelta::days(SESSION_DAYS),
             origin: origin(),

@@ -73,6 +73,7 @@ pub async fn log_in(store: &Store, address: &str) -> Person {
         key: key.clone(),
         user: UserId::new(),
         may_sign_up: true,
+        link: None,
         session: SessionId::new(),
         lifetime: TimeDelta::days(1),
         origin: Origin::default(),

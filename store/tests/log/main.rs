@@ -5,6 +5,7 @@
 mod ambiguous;
 mod availability;
 mod batches;
+mod carried;
 mod concurrency;
 mod crash;
 mod erasure;

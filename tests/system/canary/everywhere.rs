@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use tally_tests::{Login, marks::Mark};
 
 use super::{
+    issuer::come_from_an_issuer,
     stage::{Person, Stage, codes_in, core, dump, files, output},
     team::work_together,
 };
@@ -76,6 +77,7 @@ async fn nothing_secret_or_personal_is_anywhere_it_should_not_be() {
     let team = work_together(&mut stage, &ada, &eve).await;
     // Her own trail shows her what she has done: what she said of the workspace, and whom she invited.
     ada.person.marks.extend(team.into_iter().chain(eve.person.marks[..2].iter().copied()));
+    come_from_an_issuer(&mut stage, &ada.person).await;
     refuse_everything(&mut stage, &ada).await;
     stage_raw(&mut stage, &ada).await;
     break_the_database(&mut stage, &ada).await;

@@ -3,5 +3,6 @@
 
 mod erasure;
 mod everywhere;
+mod issuer;
 mod stage;
 mod team;

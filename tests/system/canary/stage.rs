@@ -9,7 +9,7 @@ use std::{
 use reqwest::RequestBuilder;
 use serde_json::json;
 use tally_tests::{
-    Answer, Client, Login, Marks, Server,
+    Answer, Client, Issuer, Login, Marks, Server,
     client::answer,
     marks::{Finding, Mark},
 };
@@ -18,7 +18,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::BINARY;
+use crate::support::{
+    BINARY,
+    issuers::{CLIENT_SECRET, FRONTEND, GOOGLE_REDIRECT, google, issuer_for},
+};
 
 /// As talkative as an operator can make it, statements of the database included.
 const LOG_LEVEL: &str = "trace,sqlx::query=trace,sqlx=trace";
@@ -50,6 +53,8 @@ struct Said {
 
 pub struct Stage {
     pub server: Server,
+    /// What the server knows as Google.
+    pub issuer: Issuer,
     pub client: Client,
     pub marks: Marks,
     /// Everything that may stand where it is looked for only inside one line of the log.
@@ -65,6 +70,9 @@ impl Stage {
         let hex: String = master.iter().map(|byte| format!("{byte:02x}")).collect();
         marks.add("JWT_SECRET", &secret);
         marks.add("the master key", master);
+        marks.add("the client's secret", CLIENT_SECRET);
+        let issuer = issuer_for(&["google"], false).await;
+        let providers = json!([google(issuer.url())]).to_string();
         let settings = [
             ("LOG_LEVEL", LOG_LEVEL),
             ("JWT_SECRET", &secret),
@@ -73,10 +81,13 @@ impl Stage {
             ("MULTICA_DEV_VERIFICATION_CODE", "739182"),
             ("RATE_LIMIT_TRUSTED_PROXIES", "127.0.0.1/32,::1/128"),
             ("RUST_BACKTRACE", "full"),
+            ("TALLY_OIDC_PROVIDERS", &providers),
+            ("FRONTEND_ORIGIN", FRONTEND),
+            ("GOOGLE_REDIRECT_URI", GOOGLE_REDIRECT),
         ];
         let server = Server::start(BINARY, &settings).await;
         let client = server.client();
-        Self { server, client, marks, codes: vec!["739182".to_owned()], said: Vec::new() }
+        Self { server, issuer, client, marks, codes: vec!["739182".to_owned()], said: Vec::new() }
     }
 
     /// A person who has never been here.

@@ -3,11 +3,13 @@
 mod cookies_and_csrf;
 mod credentials;
 mod forward_auth;
+mod google;
 mod guard;
 mod idempotency;
 mod invitations;
 mod login;
 mod members;
+mod oidc;
 mod operations;
 mod share_links;
 mod user_and_tokens;

@@ -22,11 +22,12 @@ const EVIL: [&str; 12] = [
     "",
 ];
 
-fn changes() -> [(Method, &'static str); 8] {
+fn changes() -> [(Method, &'static str); 9] {
     let (post, patch, delete) = (Method::POST, Method::PATCH, Method::DELETE);
     [
         (post.clone(), "/auth/send-code"),
         (post.clone(), "/auth/verify-code"),
+        (post.clone(), "/auth/google"),
         (post.clone(), "/auth/logout"),
         (post.clone(), "/api/cli-token"),
         (post.clone(), "/api/tokens"),

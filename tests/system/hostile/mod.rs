@@ -8,6 +8,7 @@ mod bodies;
 mod connections;
 mod credentials;
 mod cross_site;
+mod issuers;
 mod jwt;
 mod neighbours;
 mod paths;

@@ -62,6 +62,15 @@ fn said(output: &Output) -> String {
     "abcdef",
     "set six digits, such as 888888"
 )]
+#[case::public_origin("TALLY_PUBLIC_ORIGIN", "api.example.org", "an origin such as https://app.example.org")]
+#[case::providers("TALLY_OIDC_PROVIDERS", "google", "is not JSON from line 1 column 1 on")]
+#[case::provider_without_a_secret(
+    "TALLY_OIDC_PROVIDERS",
+    r#"[{"name": "acme", "issuer": "https://login.acme.example", "client_id": "tally"}]"#,
+    "holds `acme`, which has no client_secret"
+)]
+#[case::google_without_an_id("GOOGLE_CLIENT_SECRET", "hunter2", "set both, or neither")]
+#[case::google_redirect("GOOGLE_REDIRECT_URI", "/auth/callback", "a URL such as https://app.example.org")]
 #[case::no_limit("RATE_LIMIT_AUTH", "0", "set a whole number of at least 1")]
 #[case::negative_limit("RATE_LIMIT_AUTH_VERIFY", "-20", "set a whole number of at least 1")]
 #[case::proxies("RATE_LIMIT_TRUSTED_PROXIES", "10.0.0.0/33", "a network such as 10.0.0.0/8")]

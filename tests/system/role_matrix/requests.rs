@@ -3,7 +3,11 @@
 use serde_json::{Value, json};
 
 use super::world::World;
-use crate::support::{address, team::slug};
+use crate::support::{
+    address,
+    issuers::{GOOGLE_REDIRECT, account, google_code, site},
+    team::slug,
+};
 
 /// A request but for who sends it.
 #[derive(Default)]
@@ -52,6 +56,7 @@ pub async fn request(route: &str, variant: &str, world: &World) -> Option<Asked>
         | "GET /api/me"
         | "GET /api/tokens"
         | "GET /api/workspaces"
+        | "GET /auth/oidc"
         | "GET /health"
         | "GET /healthz"
         | "GET /openapi.json"
@@ -74,6 +79,15 @@ pub async fn request(route: &str, variant: &str, world: &World) -> Option<Asked>
             let email = address("verified");
             let code = world.client.code(&email).await;
             body(json!({ "email": email, "code": code }))
+        }
+        "POST /auth/google" => {
+            let site = site().await;
+            let code = google_code(&site.issuer, &account(&address("google"))).await;
+            body(json!({ "code": code, "redirect_uri": GOOGLE_REDIRECT }))
+        }
+        // Who comes back without having been sent is sent to the login page.
+        "GET /auth/oidc/{name}" | "GET /auth/oidc/{name}/callback" => {
+            Asked { open: vec!["google".to_owned()], ..plain() }
         }
         "POST /api/workspaces" => body(json!({ "name": "Made", "slug": slug() })),
         "GET /api/workspaces/{id}"

@@ -126,6 +126,7 @@ impl Past {
             key: self.store.keys().login_code().clone(),
             user,
             may_sign_up: true,
+            link: None,
             session: SessionId::new(),
             lifetime,
             origin: Origin::default(),

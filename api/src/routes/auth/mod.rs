@@ -1,6 +1,9 @@
 //! The login door.
 
+pub mod google;
+mod identity;
 pub mod logout;
+pub mod oidc;
 pub mod send_code;
 pub mod verify;
 pub mod verify_code;

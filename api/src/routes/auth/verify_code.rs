@@ -1,4 +1,7 @@
 //! `POST /auth/verify-code`: the right code opens a session, and an account if there is none.
+//!
+//! With a `link_token` it also finishes a login by an issuer whose word on the address was not enough:
+//! the identity opens this account from now on.
 
 use axum::{
     Json,
@@ -12,16 +15,19 @@ use tally_domain::{
     EmailAddress, Principal,
     claim::Namespace,
     credential::Plaintext,
+    identity::Identity,
     login::{Digits, Verification, VerifyCode},
 };
 use tally_events::{LoginId, Position, SessionId, UserId};
 use tally_projections::users::find_profile;
 use tally_store::ExecuteError;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::{
     error::ApiError,
     execute::failure,
+    oidc::Link,
     request_json::RequestJson,
     routes::{
         LOG_POSITION,
@@ -41,10 +47,12 @@ pub struct CodeAttempt {
     /// Six digits, from the mail.
     #[schema(value_type = String, min_length = 1, pattern = r"\S")]
     code: Option<String>,
+    /// From a login by an issuer that ended in `email_verification_required`.
+    link_token: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
-struct LoggedIn {
+pub struct SessionOpened {
     /// The session's JWT, as the cookie `multica_auth` has it.
     token: String,
     user: User,
@@ -59,34 +67,29 @@ struct LoggedIn {
     security(()),
     request_body = CodeAttempt,
     responses(
-        (status = 200, description = "Logged in", body = LoggedIn, headers(("Set-Cookie"), ("X-Log-Position"))),
+        (status = 200, description = "Logged in", body = SessionOpened, headers(("Set-Cookie"), ("X-Log-Position"))),
+        (status = 409),
         (status = 429)
     )
 )]
-
 pub async fn verify_code(
     State(app): State<App>,
     visitor: Visitor,
     request: Result<RequestJson<CodeAttempt>, ApiError>,
 ) -> Result<Response, ApiError> {
     visitor.count(&app, "verify-code", app.settings.limits.verify).await?;
-    let CodeAttempt { email, code } = request?.body;
+    let CodeAttempt { email, code, link_token } = request?.body;
     let present = |field: Option<String>| field.filter(|text| !text.trim().is_empty());
     let (Some(email), Some(code)) = (present(email), present(code)) else {
         return Err(ApiError::bad_request("email and code are required"));
     };
     let email = EmailAddress::parse(&email).map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let (verification, position) = verify(&app, &visitor, &email, &Digits::new(code.trim())).await?;
+    let link = link_token.map(|token| proven(&app, &token, &email)).transpose()?;
+    let typed = Digits::new(code.trim());
+    let (verification, position) = verify(&app, &visitor, &email, &typed, link.as_ref()).await?;
     match verification {
         Verification::Verified { user, session, expires_at } => {
-            let token = sign(&app, user, session, expires_at)?;
-            let profile =
-                find_profile(app.pool(), app.keys(), user).await?.ok_or_else(ApiError::unavailable)?;
-            let mut response = Json(LoggedIn { token: token.expose().to_owned(), user: User::from(profile) })
-                .into_response();
-            set_cookies(&app, response.headers_mut(), &token);
-            response.headers_mut().insert(LOG_POSITION, position.0.into());
-            Ok(response)
+            answer(&app, user, session, expires_at, position).await
         }
         Verification::NoLiveCode | Verification::Wrong => {
             Err(ApiError::bad_request("invalid or expired code"))
@@ -96,16 +99,25 @@ pub async fn verify_code(
     }
 }
 
+/// The identity in a link token, if it was made for this address. Looked at before the code: a token
+/// of another address costs nobody an attempt, and wins nobody a session.
+fn proven(app: &App, token: &str, email: &EmailAddress) -> Result<Identity, ApiError> {
+    Link::open(app.keys(), token, email, app.store.clock().now())
+        .ok_or_else(|| ApiError::bad_request("invalid or expired link_token"))
+}
+
 async fn verify(
     app: &App,
     visitor: &Visitor,
     email: &EmailAddress,
     typed: &Digits,
+    link: Option<&Identity>,
 ) -> Result<(Verification, Position), ApiError> {
     for _ in 0..CLAIM_ATTEMPTS_MAX {
         let things =
             [Namespace::LoginAddress, Namespace::UserEmail].map(|namespace| (namespace, email.as_str()));
         let [login, user] = app.store.holders(things).await?;
+        let link = not_yet_linked(app, link, user).await?;
         let Some(login) = login else { return Ok((Verification::NoLiveCode, Position::ZERO)) };
         let command = VerifyCode {
             login: LoginId(login),
@@ -115,6 +127,7 @@ async fn verify(
             key: app.keys().login_code().clone(),
             user: user.map_or_else(UserId::new, UserId),
             may_sign_up: may_sign_up(app, email).await?,
+            link: link.cloned(),
             session: SessionId::new(),
             lifetime: app.settings.session_lifetime,
             origin: visitor.origin.clone(),
@@ -129,6 +142,38 @@ async fn verify(
     Err(ApiError::unavailable())
 }
 
+/// What of an identity is still to be linked to the account of the address: nothing, if it opens that
+/// account already. One that opens another account is not moved.
+async fn not_yet_linked<'a>(
+    app: &App,
+    link: Option<&'a Identity>,
+    user: Option<Uuid>,
+) -> Result<Option<&'a Identity>, ApiError> {
+    let Some(identity) = link else { return Ok(None) };
+    match app.store.holder(Namespace::UserIdentity, &identity.unique()).await? {
+        None => Ok(Some(identity)),
+        holder if holder == user => Ok(None),
+        Some(_) => Err(ApiError::conflict("this identity opens another account already")),
+    }
+}
+
+/// To whoever just logged in: the session's JWT, the profile, and both cookies.
+pub(super) async fn answer(
+    app: &App,
+    user: UserId,
+    session: SessionId,
+    expires_at: DateTime<Utc>,
+    position: Position,
+) -> Result<Response, ApiError> {
+    let token = sign(app, user, session, expires_at)?;
+    let profile = find_profile(app.pool(), app.keys(), user).await?.ok_or_else(ApiError::unavailable)?;
+    let opened = SessionOpened { token: token.expose().to_owned(), user: User::from(profile) };
+    let mut response = Json(opened).into_response();
+    set_cookies(app, response.headers_mut(), &token);
+    response.headers_mut().insert(LOG_POSITION, position.0.into());
+    Ok(response)
+}
+
 /// The JWT of a session that just started.
 pub fn sign(
     app: &App,
@@ -141,7 +186,7 @@ pub fn sign(
     app.settings.signer.sign(user, session, issued_at, expires_at).map_err(|error| ApiError::internal(&error))
 }
 
-fn set_cookies(app: &App, headers: &mut HeaderMap, token: &Plaintext) {
+pub(super) fn set_cookies(app: &App, headers: &mut HeaderMap, token: &Plaintext) {
     let mut nonce = [0; 16];
     fill_random(&mut nonce);
     let now = app.store.clock().now();
