@@ -10,12 +10,17 @@ use tally_domain::{
     credential::CredentialHash, policy::Act,
 };
 use tally_events::{
-    CodeId, CredentialId, Event, LoginId, Personal, Position, SessionId, StreamId, TokenId, UserId,
+    CodeId, CredentialId, Event, InvitationId, LoginId, MemberId, Personal, Position, Role, SessionId,
+    ShareLinkId, StreamId, TokenId, UserId, WorkspaceId,
+    invitation::{InvitationCreated, InvitationDeclined},
     login::{LoginCodeIssued, LoginCodeRefused, LoginCodeUndeliverable, LoginCodeVerified, RefusalReason},
+    member::{Admission, MemberJoined, MemberRemoved, MemberRoleChanged, RemovalReason},
     seal::Key,
     session::{SessionEndReason, SessionEnded, SessionMethod, SessionStarted},
+    share_link::{ShareLinkCreated, ShareLinkUsed},
     token::{RevocationReason, TokenKind, TokenMinted, TokenRenewed, TokenRevoked},
     user::{UserProfileChanged, UserRegistered, UserReinstated, UserSuspended},
+    workspace::{WorkspaceChanged, WorkspaceCreated},
 };
 use tally_projections::{
     credentials::{Found, find_sessions, find_tokens},
@@ -95,7 +100,7 @@ impl Log {
         PgConnection::connect_with(&self.options).await.unwrap()
     }
 
-    /// People with a past: 16 events each.
+    /// People with a past.
     pub async fn people(&self, count: usize) -> Vec<Person> {
         let people = futures::stream::iter((0..count).map(|_| live(&self.store)));
         people.buffered(16).try_collect().await.unwrap()
@@ -268,7 +273,7 @@ pub async fn live(store: &Store) -> Result<Person, tally_store::ExecuteError<Nev
     let registered = UserRegistered { email: Personal::clear(&email), name: Personal::clear("Ada") };
     let revoked = TokenRevoked { user_id: user, reason: RevocationReason::Line(token) };
     let ended = SessionEnded { user_id: user, reason: SessionEndReason::LoggedOut };
-    let events: Vec<(StreamId, Event)> = vec![
+    let mut events: Vec<(StreamId, Event)> = vec![
         (login.into(), issued.into()),
         (login.into(), refused.into()),
         (login.into(), LoginCodeVerified { code_id: code, user_id: user, session_id: session }.into()),
@@ -290,8 +295,62 @@ pub async fn live(store: &Store) -> Result<Person, tally_store::ExecuteError<Nev
         ),
         (login.into(), LoginCodeUndeliverable { code_id: code, user_id: Some(user) }.into()),
     ];
+    events.extend(live_together(user, UserId::new()));
     tell(store, &person, events).await?;
     Ok(person)
+}
+
+/// Somebody opens a workspace, where another comes and goes.
+fn live_together(user: UserId, other: UserId) -> Vec<(StreamId, Event)> {
+    let workspace_id = WorkspaceId::new();
+    let (open, declined, link) = (InvitationId::new(), InvitationId::new(), ShareLinkId::new());
+    let personal = |text: &str| Some(Personal::clear(text));
+    let created = WorkspaceCreated {
+        slug: Personal::clear(workspace_id.to_string()),
+        name: Personal::clear("Team"),
+        issue_prefix: Personal::clear("TEAM"),
+        description: personal("What we do"),
+        context: None,
+        settings: personal("{}"),
+        repos: None,
+        avatar_url: None,
+        replaces: None,
+    };
+    let changed = WorkspaceChanged { name: personal("Crew"), ..WorkspaceChanged::default() };
+    let joined = |user_id, role, admission| MemberJoined { workspace_id, user_id, role, admission };
+    let invited = |email: &str| InvitationCreated {
+        workspace_id,
+        inviter_id: user,
+        email: Personal::clear(email),
+        invitee_user_id: None,
+        role: Role::Member,
+        expires_at: EXPIRY,
+        replaces: None,
+    };
+    let linked = ShareLinkCreated {
+        workspace_id,
+        code: Personal::clear(link.to_string()),
+        role: Role::Member,
+        expires_at: None,
+        max_uses: Some(3),
+        replaces: None,
+    };
+    let member = |user_id| StreamId::from(MemberId::of(workspace_id, user_id));
+    let left = MemberRemoved { workspace_id, user_id: other, reason: RemovalReason::Left };
+    let promoted = MemberRoleChanged { workspace_id, user_id: other, role: Role::Admin };
+    vec![
+        (workspace_id.into(), created.into()),
+        (member(user), joined(user, Role::Owner, Admission::Creation).into()),
+        (workspace_id.into(), changed.into()),
+        (link.into(), linked.into()),
+        (link.into(), ShareLinkUsed { workspace_id, user_id: other }.into()),
+        (member(other), joined(other, Role::Member, Admission::ShareLink(link)).into()),
+        (member(other), promoted.into()),
+        (member(other), left.into()),
+        (open.into(), invited("open@example.org").into()),
+        (declined.into(), invited("declined@example.org").into()),
+        (declined.into(), InvitationDeclined { workspace_id, user_id: other }.into()),
+    ]
 }
 
 fn refused_again(code_id: CodeId, user: UserId) -> LoginCodeRefused {
