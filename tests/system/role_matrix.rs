@@ -102,8 +102,11 @@ fn send(world: &World, route: &Route, asked: Asked) -> reqwest::RequestBuilder {
         let is_open = part.starts_with('{');
         if is_open { open.next().expect("what stands for it") } else { part.to_owned() }
     });
-    let path = parts.collect::<Vec<_>>().join("/");
+    let mut path = parts.collect::<Vec<_>>().join("/");
     assert_eq!(open.next(), None, "{path} has a place for everything");
+    if let Some((name, value)) = asked.query {
+        path += &format!("?{name}={value}");
+    }
     let request = world.client.request(route.method.parse().expect("a method"), &path);
     let request = asked.headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     let request = match &world.credential {

@@ -14,6 +14,8 @@ use crate::support::{
 pub struct Asked {
     /// What stands for the braces of the path, in their order.
     pub open: Vec<String>,
+    /// A parameter of the query.
+    pub query: Option<(&'static str, String)>,
     pub headers: Vec<(&'static str, &'static str)>,
     pub body: Option<Value>,
 }
@@ -43,6 +45,7 @@ pub fn variants(route: &str) -> &'static [&'static str] {
     match route {
         "PATCH /api/workspaces/{id}/members/{member_id}" => &["of a member", "of an owner", "to owner"],
         "DELETE /api/workspaces/{id}/members/{member_id}" => &["of a member", "of an owner"],
+        "GET /v1/audit" => &["of one's own", "of the workspace"],
         _ => &[""],
     }
 }
@@ -61,16 +64,26 @@ pub async fn request(route: &str, variant: &str, world: &World) -> Option<Asked>
         | "GET /healthz"
         | "GET /openapi.json"
         | "GET /readyz"
-        | "GET /v1/audit"
         | "GET /v1/me"
         | "POST /api/cli-token"
         | "POST /api/tokens/current/renew"
         | "POST /auth/logout" => plain(),
-        "GET /auth/verify" => Asked { headers: vec![("x-original-method", "GET")], ..plain() },
-        // Without a handshake: whoever may open a socket is told that one is wanted.
-        "GET /ws" => {
-            Asked { headers: vec![("x-workspace-id", world.team().await.id.clone().leak())], ..plain() }
+        "GET /v1/audit" if variant == "of the workspace" => {
+            Asked { query: Some(("workspace", world.team().await.id.clone())), ..plain() }
         }
+        "GET /v1/audit" => plain(),
+        "GET /ws" => Asked {
+            query: Some(("workspace_id", world.team().await.id.clone())),
+            // The key is the one of RFC 6455 section 1.3.
+            headers: vec![
+                ("connection", "upgrade"),
+                ("upgrade", "websocket"),
+                ("sec-websocket-version", "13"),
+                ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ],
+            ..plain()
+        },
+        "GET /auth/verify" => Asked { headers: vec![("x-original-method", "GET")], ..plain() },
         "PATCH /api/me" => body(json!({ "name": "Changed" })),
         "POST /api/tokens" => body(json!({ "name": "made" })),
         "DELETE /api/tokens/{id}" => Asked { open: vec![world.token().await.0.clone()], ..plain() },

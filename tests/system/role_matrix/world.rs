@@ -83,7 +83,7 @@ impl World {
             Role::Owner | Role::OwnerByToken => world.team().await.owner.clone(),
             _ => person(&role.name().replace(' ', "-")).await,
         };
-        let shared = ["/api/workspaces", "/api/invitations", "/api/share-links", "/ws"];
+        let shared = ["/api/workspaces", "/api/invitations", "/api/share-links", "/v1/audit", "/ws"];
         if let Some(joins_as) = role.joins_as()
             && shared.iter().any(|shared| path.starts_with(shared))
         {
