@@ -4,12 +4,13 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::Value;
+use tally_domain::credential::Plaintext;
 use uuid::Uuid;
 
-use super::Client;
 use super::failure::Failure;
 use super::http::Call;
 use super::output::{self, Head};
+use super::{Client, login};
 
 /// See and answer invitations into workspaces
 #[derive(Clone, Debug, Subcommand)]
@@ -31,7 +32,8 @@ Examples:
   tally invitation accept 01990b7e-7a51-7cc2-9f0e-5a1d2c3b4e5f")]
 pub struct AnswerArgs {
     /// Its id, as `tally invitation list` shows it [default: the one there is]
-    id: Option<Uuid>,
+    #[arg(value_name = "ID", value_parser = login::secret)]
+    id: Option<Plaintext>,
 }
 
 pub(super) async fn run(client: &Client, command: InvitationCommand) -> Result<(), Failure> {
@@ -83,7 +85,11 @@ async fn list(client: &Client) -> Result<(), Failure> {
 
 /// The one that is named, or the only one there is.
 async fn find(client: &Client, args: &AnswerArgs) -> Result<Invitation, Failure> {
-    if let Some(id) = args.id {
+    if let Some(id) = &args.id {
+        // What is no id may be a token, pasted by mistake: it is not repeated.
+        let id = Uuid::parse_str(id.expose().trim()).map_err(|_| {
+            Failure::Input("invalid invitation id: give the ID that `tally invitation list` shows".to_owned())
+        })?;
         let call = Call::get(format!("/api/invitations/{id}")).token(client.token()?);
         return client.server.send(call).await?.json();
     }

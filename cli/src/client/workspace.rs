@@ -138,10 +138,10 @@ async fn find(client: &Client, named: Option<&str>) -> Result<Workspace, Failure
     let id = Uuid::parse_str(wanted).ok();
     let found = workspaces.into_iter().find(|workspace| workspace.slug == wanted || Some(workspace.id) == id);
     found.ok_or_else(|| {
-        let wanted = output::clean(wanted);
-        Failure::Absent(format!(
-            "you are in no workspace `{wanted}`; `tally workspace list` shows those you are in"
-        ))
+        // It is not repeated: what is no slug may be a token, pasted by mistake.
+        Failure::Absent(
+            "you are in no such workspace; `tally workspace list` shows those you are in".to_owned(),
+        )
     })
 }
 
