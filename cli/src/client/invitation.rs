@@ -20,16 +20,19 @@ pub enum InvitationCommand {
 Examples:
   tally invitation list")]
     List,
+    /// Accept an invitation: you are in the workspace then
     Accept(AnswerArgs),
+    /// Decline an invitation
     Decline(AnswerArgs),
 }
 
-/// Answer an invitation
+/// Which invitation is answered.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
+  tally invitation list
   tally invitation accept
-  tally invitation accept 01990b7e-7a51-7cc2-9f0e-5a1d2c3b4e5f")]
+  tally invitation decline 01990b7e-7a51-7cc2-9f0e-5a1d2c3b4e5f")]
 pub struct AnswerArgs {
     /// Its id, as `tally invitation list` shows it [default: the one there is]
     #[arg(value_name = "ID", value_parser = login::secret)]

@@ -23,8 +23,10 @@ Examples:
     List,
     Create(CreateArgs),
     Switch(SwitchArgs),
+    /// List who is in a workspace, and as what
     Members(Named),
     Invite(InviteArgs),
+    /// Leave a workspace; its last owner cannot
     Leave(Named),
 }
 
