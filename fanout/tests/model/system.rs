@@ -42,6 +42,8 @@ const SIGNING: Key = Key::from_bytes([2; 32]);
 const SEALING_KEY_LIFETIME: Duration = Duration::from_millis(1_010);
 /// How far a process may run ahead of a frozen clock.
 const TIME_HELD_MAX: Duration = Duration::from_secs(40);
+/// What no command of the model writes.
+const UNTOUCHED: [&str; 4] = ["workspaces", "members", "invitations", "share_links"];
 
 /// Replaces the clock of a database for whoever looks here first: it stands still until it is moved.
 const FROZEN: &str = "
@@ -163,7 +165,8 @@ impl World {
         .await;
         for projection in tally_projections::inline().into_iter().chain(tally_projections::following()) {
             let found = verify::verify(&self.options, projection.as_ref(), |_, _| {}).await.expect("a fold");
-            assert!(found.holds() && found.rows > 0, "{found:?}");
+            let has_rows = found.rows > 0 || UNTOUCHED.contains(&projection.name());
+            assert!(found.holds() && has_rows, "{found:?}");
         }
         for follower in &self.followers {
             follower.abort();
