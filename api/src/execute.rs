@@ -9,6 +9,9 @@ use crate::{
     state::App,
 };
 
+/// Decisions on a claim that others race for: whoever loses finds the winner there, and decides on that.
+pub(crate) const CLAIM_ATTEMPTS_MAX: usize = 3;
+
 impl App {
     /// Executes a command for a principal. `refused` words the command's own rules.
     pub(crate) async fn execute<C: Command>(

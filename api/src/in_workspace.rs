@@ -62,7 +62,7 @@ impl InWorkspace {
     pub async fn of(app: &App, caller: Caller, workspace: WorkspaceId) -> Result<Self, ApiError> {
         let person = person(&caller)?;
         let membership = find_membership(app.pool(), workspace, person.user).await?;
-        let membership = membership.ok_or_else(|| refused(&WorkspaceRefusal::NotFound))?;
+        let membership = membership.ok_or_else(|| refused(WorkspaceRefusal::NotFound))?;
         Ok(Self { caller, membership, insider: person.within(workspace) })
     }
 
@@ -77,9 +77,7 @@ impl InWorkspace {
         app: &App,
         command: C,
     ) -> Result<Done<C::Outcome>, ApiError> {
-        self.attempt(app, command, self.caller.context)
-            .await?
-            .map_err(|error| failure(error, |refusal| refused(&refusal)))
+        self.attempt(app, command, self.caller.context).await?.map_err(|error| failure(error, refused))
     }
 
     /// The same, for who knows what to do about some refusals.
@@ -95,7 +93,7 @@ impl InWorkspace {
 }
 
 /// The words of what is refused in a workspace.
-pub fn refused(refusal: &WorkspaceRefusal) -> ApiError {
+pub fn refused(refusal: WorkspaceRefusal) -> ApiError {
     use WorkspaceRefusal as R;
     let words = refusal.to_string();
     match refusal {

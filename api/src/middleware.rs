@@ -14,7 +14,7 @@ use futures::FutureExt;
 use tally_events::RequestId;
 use tokio::time::{Instant, timeout};
 use tracing::Level;
-use uuid::fmt::Hyphenated;
+use uuid::{Uuid, fmt::Hyphenated};
 
 use crate::{
     error::{self, ApiError, Code},
@@ -56,7 +56,7 @@ pub async fn pass(mut request: Request, next: Next) -> Response {
     };
     let mut response = error::render(response, is_v1, id);
     let headers = response.headers_mut();
-    headers.insert(REQUEST_ID, id_value(id));
+    headers.insert(REQUEST_ID, id_value(id.0));
     // Answers may hold secrets: nobody keeps a copy, and nobody guesses a type.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -98,9 +98,10 @@ fn name_request(request: &mut Request) -> RequestId {
     id
 }
 
-fn id_value(id: RequestId) -> HeaderValue {
+/// An id as the value of a header.
+pub(crate) fn id_value(id: Uuid) -> HeaderValue {
     let mut text = [0; Hyphenated::LENGTH];
-    let text = id.0.hyphenated().encode_lower(&mut text);
+    let text = id.hyphenated().encode_lower(&mut text);
     HeaderValue::from_str(text).expect("hexadecimal digits and hyphens are visible ASCII")
 }
 

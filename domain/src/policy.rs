@@ -137,7 +137,7 @@ pub trait Act {
 
 /// A command or query together with the principal that may issue it.
 ///
-/// Only [`authorize`] makes one, and the store and the queries take nothing else, so code that
+/// Only [`authorize`] and [`authorize_within`] make one, and the store and the queries take nothing else, so code that
 /// skips policy does not compile.
 #[derive(Debug)]
 pub struct Authorized<T> {

@@ -44,7 +44,7 @@ impl Workspace {
 }
 
 /// The rules of workspaces and of all that is in them, in the words clients know.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum WorkspaceRefusal {
     /// It ended between the guard's look and the decision.
     #[error("the credential is no longer live")]

@@ -64,6 +64,12 @@ impl Actor {
     pub const fn person(user: UserId) -> Self {
         Self { kind: ActorKind::Person, id: Some(user.0) }
     }
+
+    /// The person, if it was one.
+    #[must_use]
+    pub fn user(&self) -> Option<UserId> {
+        self.id.filter(|_| self.kind == ActorKind::Person).map(UserId)
+    }
 }
 
 /// A credential that acts and mints: the unit of lineage.

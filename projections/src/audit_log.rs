@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use sqlx::{PgConnection, PgPool};
 use tally_domain::{Action, Authorized, policy::Act};
-use tally_events::{ActorKind, Event, LoginEvent, Position, Recorded};
+use tally_events::{Event, LoginEvent, Position, Recorded};
 use tally_store::{KeyRing, Projection, events_at};
 use uuid::Uuid;
 
@@ -45,7 +45,7 @@ impl Projection for AuditLog {
             Rows::new("copy audit_credential (credential_id, position) from stdin (format binary)");
         for recorded in events {
             let subject = subject_of(recorded);
-            let person = (recorded.actor.kind == ActorKind::Person).then_some(recorded.actor.id).flatten();
+            let person = recorded.actor.user().map(Uuid::from);
             for scope in distinct([subject, person, recorded.workspace.map(Uuid::from)]) {
                 let (position, name) = (&recorded.position, &recorded.event.name());
                 scopes.push(&[&scope, position, name, &recorded.actor.id, &subject]);

@@ -10,7 +10,7 @@ use tally_events::{
 use tally_store::{KeyRing, Projection};
 use uuid::Uuid;
 
-use crate::{by_id::ById, open::open_rows, rows::Rows, users::QueryError};
+use crate::{by_id::ById, members::role_of, open::open_rows, rows::Rows, users::QueryError};
 
 /// Invitations in one answer: the contract's lists have no pages.
 const INVITATIONS_MAX: i64 = 1000;
@@ -183,8 +183,7 @@ async fn open(keys: &KeyRing, rows: Vec<Row>) -> Result<Vec<InvitationEntry>, Qu
             inviter: UserId(row.inviter_id),
             invitee: row.invitee_user_id.map(UserId),
             email: email.unwrap_or_default(),
-            // Written from a role; what is none has no more than the least.
-            role: row.role.parse().unwrap_or(Role::Member),
+            role: role_of(&row.role),
             status: row.status,
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -236,9 +235,7 @@ pub async fn list_invitations(
 
 /// What the one who asks was invited to. Which invitations are theirs, the index of addresses says.
 #[derive(Clone, Debug)]
-pub struct ListOwnInvitations {
-    pub addressed: Vec<InvitationId>,
-}
+pub struct ListOwnInvitations;
 
 impl Act for ListOwnInvitations {
     const ACTION: Action = Action::ListOwnInvitations;
@@ -251,9 +248,10 @@ impl Act for ListOwnInvitations {
 pub async fn list_own_invitations(
     pool: &PgPool,
     keys: &KeyRing,
-    query: &Authorized<ListOwnInvitations>,
+    _query: &Authorized<ListOwnInvitations>,
+    addressed: &[InvitationId],
 ) -> Result<Vec<InvitationEntry>, QueryError> {
-    let rows = select(pool, &query.get().addressed, true).await?;
+    let rows = select(pool, addressed, true).await?;
     open(keys, rows).await
 }
 

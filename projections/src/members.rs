@@ -223,14 +223,18 @@ impl Row {
             id: MemberId(self.id),
             workspace: WorkspaceId(self.workspace_id),
             user: UserId(self.user_id),
-            // Written from a role; what is none has no more than the least.
-            role: self.role.parse().unwrap_or(Role::Member),
+            role: role_of(&self.role),
             created_at: self.created_at,
             name: name.unwrap_or_default(),
             email: email.unwrap_or_default(),
             avatar_url,
         }
     }
+}
+
+/// Written from a role; what is none has no more than the least.
+pub(crate) fn role_of(text: &str) -> Role {
+    text.parse().unwrap_or(Role::Member)
 }
 
 async fn open(keys: &KeyRing, rows: &[Row]) -> Result<Vec<MemberEntry>, QueryError> {

@@ -6,12 +6,12 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use tally_domain::{Action, policy::Act};
 use tally_events::{
-    ActorKind, Event, Recorded, Role, ShareLinkEvent, ShareLinkId, UserId, WorkspaceId,
-    share_link::ShareLinkCreated,
+    Event, Recorded, Role, ShareLinkEvent, ShareLinkId, UserId, WorkspaceId, share_link::ShareLinkCreated,
 };
 use tally_store::{KeyRing, Projection};
+use uuid::Uuid;
 
-use crate::{by_id::ById, open::open_rows, rows::Rows, users::QueryError};
+use crate::{by_id::ById, members::role_of, open::open_rows, rows::Rows, users::QueryError};
 
 pub struct ShareLinks;
 
@@ -56,7 +56,7 @@ impl Projection for ShareLinks {
                 revoked_at.push(link.revoked_at);
                 continue;
             };
-            let person = (recorded.actor.kind == ActorKind::Person).then_some(recorded.actor.id).flatten();
+            let person = recorded.actor.user().map(Uuid::from);
             created.push(&[
                 &id,
                 &event.workspace_id.0,
@@ -149,8 +149,7 @@ pub async fn find_active(
         workspace_name: name.unwrap_or_default(),
         workspace_avatar_url: avatar_url,
         code: code.unwrap_or_default(),
-        // Written from a role; what is none has no more than the least.
-        role: row.role.parse().unwrap_or(Role::Member),
+        role: role_of(&row.role),
         created_by: row.created_by.map(UserId),
         created_at: row.created_at,
         expires_at: row.expires_at,

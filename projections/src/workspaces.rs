@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use tally_domain::{Action, Authorized, policy::Act};
 use tally_events::{
-    Event, Personal, Recorded, Role, WorkspaceEvent, WorkspaceId,
+    Event, Personal, Recorded, WorkspaceEvent, WorkspaceId,
     workspace::{WorkspaceChanged, WorkspaceCreated},
 };
 use tally_store::{KeyRing, Projection};
@@ -194,8 +194,6 @@ pub struct WorkspaceEntry {
     pub avatar_url: Option<String>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
-    /// Of the one who asks.
-    pub role: Role,
 }
 
 /// A row as it is read.
@@ -211,7 +209,6 @@ struct Row {
     avatar_url: Option<String>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
-    role: String,
 }
 
 impl Row {
@@ -242,8 +239,6 @@ impl Row {
             avatar_url,
             created_at: self.created_at,
             updated_at: self.updated_at,
-            // Written from a role; what is none has no more than the least.
-            role: self.role.parse().unwrap_or(Role::Member),
         }
     }
 }
@@ -275,7 +270,7 @@ pub async fn list_workspaces(
     let rows = sqlx::query_as!(
         Row,
         r#"select w.id, w.slug, w.name, w.issue_prefix, w.description, w.context, w.settings, w.repos, w.avatar_url,
-                  w.created_at, w.updated_at, m.role
+                  w.created_at, w.updated_at
              from members m join workspaces w on w.id = m.workspace_id
             where m.user_id = $1 and w.deleted_at is null
             order by w.created_at, w.id
@@ -309,7 +304,7 @@ pub async fn read_workspace(
     let rows = sqlx::query_as!(
         Row,
         r#"select w.id, w.slug, w.name, w.issue_prefix, w.description, w.context, w.settings, w.repos, w.avatar_url,
-                  w.created_at, w.updated_at, m.role
+                  w.created_at, w.updated_at
              from workspaces w join members m on m.workspace_id = w.id and m.user_id = $2
             where w.id = $1 and w.deleted_at is null"#,
         membership.workspace.0,

@@ -60,9 +60,7 @@ impl Limit {
             retry_after: Duration::from_secs_f64(wait.unwrap_or(0.0).clamp(1.0, 86_400.0)),
         })
     }
-}
 
-impl Limit {
     /// Counts one request under every key, if every limit has room for it; otherwise under none.
     ///
     /// The rows are locked in the order of their keys, so that two callers never wait for each other.

@@ -185,7 +185,7 @@ impl Provider {
     /// RFC 9207 section 2.4: an answer from another issuer than the one that was asked is a mix-up,
     /// and so is one without a name where the issuer is known to give it.
     pub async fn check_issuer(&self, iss: Option<&str>) -> Result<(), OidcError> {
-        let metadata = self.published.get(&self.http).await?;
+        let metadata = timeout(LOGIN_TIMEOUT, self.published.get(&self.http)).await.map_err(|_| slow())??;
         match iss {
             Some(iss) if iss == self.settings.issuer => Ok(()),
             Some(_) => Err(OidcError::Untrusted("the answer is another issuer's")),

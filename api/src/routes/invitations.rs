@@ -17,7 +17,6 @@ use tally_projections::{
     invitations::{
         InvitationEntry, ListOwnInvitations, find_invitations, list_own_invitations as query_own_invitations,
     },
-    members::find_member,
     users::find_profile,
 };
 
@@ -31,7 +30,7 @@ use crate::{
         workspaces::{
             inline_head,
             invitations::{Invitation, invitation_id},
-            members::Member,
+            members::{Member, joined},
         },
     },
     state::App,
@@ -53,9 +52,9 @@ pub async fn list_own_invitations(
 ) -> Result<Response, ApiError> {
     let person = person(&caller)?;
     let head = inline_head(&app, &headers).await?;
-    let query =
-        authorize(caller.principal, ListOwnInvitations { addressed: addressed(&app, person).await? })?;
-    let entries = query_own_invitations(app.pool(), app.keys(), &query).await?;
+    let query = authorize(caller.principal, ListOwnInvitations)?;
+    let addressed = addressed(&app, person).await?;
+    let entries = query_own_invitations(app.pool(), app.keys(), &query, &addressed).await?;
     let invitations: Vec<Invitation> = entries.into_iter().map(Invitation::from).collect();
     Ok(([(LOG_POSITION, head.0)], Json(invitations)).into_response())
 }
@@ -77,7 +76,7 @@ pub async fn read_own_invitation(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let person = person(&caller)?;
-    authorize(caller.principal, ListOwnInvitations { addressed: Vec::new() })?;
+    authorize(caller.principal, ListOwnInvitations)?;
     let head = inline_head(&app, &headers).await?;
     let entry = own_invitation(&app, person, path).await?;
     Ok(([(LOG_POSITION, head.0)], Json(Invitation::from(entry))).into_response())
@@ -102,13 +101,8 @@ pub async fn accept_invitation(
     let person = person(&caller)?;
     let InvitationEntry { id: invitation, workspace, .. } = own_invitation(&app, person, path).await?;
     let command = AcceptInvitation { insider: person.within(workspace), invitation };
-    let done = app.execute(caller.principal, command, caller.context, |refusal| refused(&refusal)).await?;
-    let member = MemberId::of(workspace, person.user);
-    let entry = find_member(app.pool(), app.keys(), member).await?;
-    // Removed by somebody else in between.
-    let entry = entry.ok_or_else(|| refused(&WorkspaceRefusal::MemberNotFound))?;
-    let position = done.executed.position.0;
-    Ok(([(LOG_POSITION, position)], Json(Member::from(entry))).into_response())
+    let done = app.execute(caller.principal, command, caller.context, refused).await?;
+    joined(&app, MemberId::of(workspace, person.user), done.executed.position).await
 }
 
 /// Decline an invitation
@@ -130,7 +124,7 @@ pub async fn decline_invitation(
     let person = person(&caller)?;
     let InvitationEntry { id: invitation, .. } = own_invitation(&app, person, path).await?;
     let command = DeclineInvitation { person, invitation };
-    let done = app.execute(caller.principal, command, caller.context, |refusal| refused(&refusal)).await?;
+    let done = app.execute(caller.principal, command, caller.context, refused).await?;
     Ok((StatusCode::NO_CONTENT, [(LOG_POSITION, done.executed.position.0)]).into_response())
 }
 
@@ -138,7 +132,12 @@ pub async fn decline_invitation(
 async fn addressed(app: &App, person: Person) -> Result<Vec<InvitationId>, ApiError> {
     let profile =
         find_profile(app.pool(), app.keys(), person.user).await?.ok_or_else(ApiError::invalid_token)?;
-    let found = app.store.indexed(Index::InvitationAddress, &profile.email).await?;
+    invitations_for(app, &profile.email).await
+}
+
+/// The invitations for an address, over or not.
+pub(super) async fn invitations_for(app: &App, email: &str) -> Result<Vec<InvitationId>, ApiError> {
+    let found = app.store.indexed(Index::InvitationAddress, email).await?;
     Ok(found.into_iter().map(InvitationId).collect())
 }
 
@@ -150,7 +149,7 @@ async fn own_invitation(
 ) -> Result<InvitationEntry, ApiError> {
     let id = invitation_id(path.ok().map(|Path(id)| id))?;
     let entry = find_invitations(app.pool(), app.keys(), &[id]).await?.pop();
-    let entry = entry.ok_or_else(|| refused(&WorkspaceRefusal::InvitationNotFound))?;
+    let entry = entry.ok_or_else(|| refused(WorkspaceRefusal::InvitationNotFound))?;
     if addressed(app, person).await?.contains(&id) {
         Ok(entry)
     } else {

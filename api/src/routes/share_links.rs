@@ -3,16 +3,13 @@
 use axum::{
     Json,
     extract::{Path, State, rejection::PathRejection},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tally_domain::{claim::Namespace, share_link::JoinByShareLink, workspace::WorkspaceRefusal};
 use tally_events::{MemberId, Role, ShareLinkId};
-use tally_projections::{
-    members::find_member,
-    share_links::{ShareLinkEntry, find_active},
-};
+use tally_projections::share_links::{ShareLinkEntry, find_active};
 use utoipa::ToSchema;
 
 use crate::{
@@ -21,9 +18,8 @@ use crate::{
     in_workspace::{person, refused},
     request_json::RequestJson,
     routes::{
-        LOG_POSITION,
         auth::Visitor,
-        workspaces::members::{Member, RoleName},
+        workspaces::members::{Member, RoleName, joined},
     },
     state::App,
 };
@@ -98,12 +94,8 @@ pub async fn join_by_share_link(
     let code = code.ok_or_else(|| ApiError::bad_request("code is required"))?;
     let ShareLinkEntry { id: link, workspace, .. } = find(&app, &code).await?;
     let command = JoinByShareLink { insider: person.within(workspace), link };
-    let done = app.execute(caller.principal, command, caller.context, |refusal| refused(&refusal)).await?;
-    let entry = find_member(app.pool(), app.keys(), MemberId::of(workspace, person.user)).await?;
-    // Removed by somebody else in between.
-    let entry = entry.ok_or_else(|| refused(&WorkspaceRefusal::MemberNotFound))?;
-    let position = done.executed.position.0;
-    Ok(([(LOG_POSITION, position)], Json(Member::from(entry))).into_response())
+    let done = app.execute(caller.principal, command, caller.context, refused).await?;
+    joined(&app, MemberId::of(workspace, person.user), done.executed.position).await
 }
 
 /// The active link of a code; one that is over looks like one that never was.
@@ -113,5 +105,5 @@ async fn find(app: &App, code: &str) -> Result<ShareLinkEntry, ApiError> {
         Some(link) => find_active(app.pool(), app.keys(), ShareLinkId(link)).await?,
         None => None,
     };
-    link.ok_or_else(|| refused(&WorkspaceRefusal::ShareLinkNotFound))
+    link.ok_or_else(|| refused(WorkspaceRefusal::ShareLinkNotFound))
 }

@@ -86,7 +86,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "DISABLE_WORKSPACE_CREATION",
         "`false`",
-        "Whether clients are told that workspaces cannot be created.",
+        "Whether nobody may create a workspace. Clients are told by `/api/config`.",
     ),
     setting(
         "GOOGLE_CLIENT_ID",

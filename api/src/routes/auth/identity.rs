@@ -12,14 +12,11 @@ use tally_store::ExecuteError;
 
 use crate::{
     error::ApiError,
-    execute::failure,
+    execute::{CLAIM_ATTEMPTS_MAX, failure},
     oidc::{Code, Link, OidcError, Provider},
     routes::auth::{Visitor, may_sign_up},
     state::App,
 };
-
-/// Two first logins of one identity, or of one address, race for a claim: the loser finds the account.
-const CLAIM_ATTEMPTS_MAX: usize = 3;
 
 /// A session that started.
 pub struct LoggedIn {
@@ -76,6 +73,7 @@ async fn enter(
     assertion: &Assertion,
 ) -> Result<(Entry, Position), ApiError> {
     let unique = assertion.identity.unique();
+    // Two first logins of one identity, or of one address, race for a claim: the loser finds the account.
     for _ in 0..CLAIM_ATTEMPTS_MAX {
         let things =
             [(Namespace::UserIdentity, unique.as_str()), (Namespace::UserEmail, assertion.email.as_str())];

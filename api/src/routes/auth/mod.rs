@@ -15,12 +15,14 @@ use axum::{
     http::{header, request::Parts},
 };
 use rand::{TryRng, rngs::SysRng};
-use tally_domain::{EmailAddress, claim::Index, session::Origin, signup::SignupMode};
-use tally_events::InvitationId;
+use tally_domain::{EmailAddress, session::Origin, signup::SignupMode};
 use tally_projections::invitations::any_open;
 use tally_store::{Limit, Limited, RequestContext};
 
-use crate::{client_address::limited_as, error::ApiError, guard::context_of, state::App};
+use crate::{
+    client_address::limited_as, error::ApiError, guard::context_of, routes::invitations::invitations_for,
+    state::App,
+};
 
 /// Characters of a user agent that are kept.
 const USER_AGENT_CHARACTERS: usize = 256;
@@ -64,11 +66,7 @@ pub async fn may_sign_up(app: &App, email: &EmailAddress) -> Result<bool, ApiErr
     let signup = &app.settings.signup;
     let invited = match signup.mode {
         SignupMode::Open | SignupMode::Closed => false,
-        SignupMode::Invited => {
-            let found = app.store.indexed(Index::InvitationAddress, email.as_str()).await?;
-            let invitations: Vec<InvitationId> = found.into_iter().map(InvitationId).collect();
-            any_open(app.pool(), &invitations).await?
-        }
+        SignupMode::Invited => any_open(app.pool(), &invitations_for(app, email.as_str()).await?).await?,
     };
     Ok(signup.admits(email, invited))
 }

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::{
     error::ApiError,
-    execute::failure,
+    execute::{CLAIM_ATTEMPTS_MAX, failure},
     mail::{Letter, Mail},
     request_json::RequestJson,
     routes::auth::{Visitor, fill_random, may_sign_up},
@@ -22,9 +22,6 @@ use crate::{
 
 /// Salt bytes of a code.
 const SALT_BYTES: usize = 16;
-/// Two first codes of one address at once race for its login history: the loser finds the winner's.
-const CLAIM_ATTEMPTS_MAX: usize = 3;
-
 #[derive(Deserialize, ToSchema)]
 pub struct CodeRequest {
     #[schema(value_type = String, format = Email)]
@@ -71,6 +68,7 @@ async fn issue(
     email: &EmailAddress,
     digits: &Digits,
 ) -> Result<IssuedCode, ApiError> {
+    // Two first codes of one address at once race for its login history: the loser finds the winner's.
     for _ in 0..CLAIM_ATTEMPTS_MAX {
         let things =
             [Namespace::LoginAddress, Namespace::UserEmail].map(|namespace| (namespace, email.as_str()));

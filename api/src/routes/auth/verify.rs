@@ -11,11 +11,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use tally_domain::{Action, Principal, authorize, policy::Act};
-use uuid::fmt::Hyphenated;
 
 use crate::{
     error::ApiError,
     guard::{credential_of, verify},
+    middleware::id_value,
     state::App,
 };
 
@@ -92,14 +92,8 @@ fn original_method(own: &Method, headers: &HeaderMap) -> Result<Method, ApiError
 fn identify(headers: &mut HeaderMap, principal: &Principal) {
     let Principal::Person { user, credential } = principal else { return };
     let source = credential.kind().row().name;
-    headers.insert(HeaderName::from_static("x-user-id"), id_value(user.0.hyphenated()));
-    headers.insert(HeaderName::from_static("x-credential-id"), id_value(credential.id().uuid().hyphenated()));
+    headers.insert(HeaderName::from_static("x-user-id"), id_value(user.0));
+    headers.insert(HeaderName::from_static("x-credential-id"), id_value(credential.id().uuid()));
     headers.insert(HeaderName::from_static("x-actor-kind"), HeaderValue::from_static("person"));
     headers.insert(HeaderName::from_static("x-actor-source"), HeaderValue::from_static(source));
-}
-
-fn id_value(id: Hyphenated) -> HeaderValue {
-    let mut text = [0; Hyphenated::LENGTH];
-    HeaderValue::from_str(id.encode_lower(&mut text))
-        .expect("hexadecimal digits and hyphens are visible ASCII")
 }

@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::{
     error::ApiError,
-    execute::failure,
+    execute::{CLAIM_ATTEMPTS_MAX, failure},
     oidc::Link,
     request_json::RequestJson,
     routes::{
@@ -36,9 +36,6 @@ use crate::{
     },
     state::App,
 };
-
-/// A race for the account of an address is lost once at most; the loser finds the account there.
-const CLAIM_ATTEMPTS_MAX: usize = 3;
 
 #[derive(Deserialize, ToSchema)]
 pub struct CodeAttempt {
@@ -113,6 +110,7 @@ async fn verify(
     typed: &Digits,
     link: Option<&Identity>,
 ) -> Result<(Verification, Position), ApiError> {
+    // A race for the account of an address is lost once at most; the loser finds the account there.
     for _ in 0..CLAIM_ATTEMPTS_MAX {
         let things =
             [Namespace::LoginAddress, Namespace::UserEmail].map(|namespace| (namespace, email.as_str()));

@@ -25,11 +25,11 @@ use utoipa::ToSchema;
 
 use super::{
     inline_head,
-    members::{RoleName, role_of, role_of_new},
+    members::{RoleName, role_of_newcomer, roles_of_newcomers},
 };
 use crate::{
     error::{ApiError, Code},
-    execute::failure,
+    execute::{CLAIM_ATTEMPTS_MAX, failure},
     freshness::MinPosition,
     idempotency::IdempotencyKey,
     in_workspace::{InWorkspace, refused},
@@ -39,8 +39,6 @@ use crate::{
     state::App,
 };
 
-/// An address whose last invitation is over has its next one; whoever loses that race finds the winner.
-const CLAIM_ATTEMPTS_MAX: usize = 3;
 /// Invitations by one person.
 const BY_ACTOR: Limit = Limit { count: 10, period: Duration::from_mins(10) };
 /// Invitations into one workspace.
@@ -126,7 +124,7 @@ pub async fn list_invitations(
 pub struct NewInvitation {
     #[schema(value_type = String, format = Email)]
     email: Option<String>,
-    #[schema(schema_with = role_of_new)]
+    #[schema(schema_with = roles_of_newcomers)]
     role: Option<String>,
 }
 
@@ -153,11 +151,7 @@ pub async fn create_invitation(
 ) -> Result<Response, ApiError> {
     let email = EmailAddress::parse(body.email.as_deref().unwrap_or_default())
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let role = match role_of(body.role.as_deref())? {
-        None => Role::Member,
-        Some(Role::Owner) => return Err(ApiError::bad_request("cannot invite as owner")),
-        Some(role) => role,
-    };
+    let role = role_of_newcomer(body.role.as_deref(), "cannot invite as owner")?;
     let (workspace, inviter) = (member.membership.workspace, member.membership.user);
     let pending = invited(workspace, email.as_str());
     let command = async |invitation| {
@@ -174,6 +168,7 @@ pub async fn create_invitation(
     member.may(command(id).await?)?;
     let place = app.mailer.place().map_err(|_| ApiError::unavailable())?;
     count(&app, inviter, workspace, &email).await?;
+    // An address whose last invitation is over has its next one; whoever loses that race finds the winner.
     for _ in 0..CLAIM_ATTEMPTS_MAX {
         match member.attempt(&app, command(id).await?, context).await? {
             Ok(done) => {
@@ -186,10 +181,10 @@ pub async fn create_invitation(
                 return Ok((StatusCode::CREATED, [(LOG_POSITION, position)], body).into_response());
             }
             Err(ExecuteError::ClaimTaken(_)) => {}
-            Err(error) => return Err(failure(error, |refusal| refused(&refusal))),
+            Err(error) => return Err(failure(error, refused)),
         }
     }
-    Err(refused(&WorkspaceRefusal::AlreadyInvited))
+    Err(refused(WorkspaceRefusal::AlreadyInvited))
 }
 
 /// What the mail says of it; the names are opened for the one who is invited.

@@ -13,7 +13,7 @@ use tally_domain::{
     member::{ChangeRole, LeaveWorkspace, RemoveMember, Target},
     workspace::WorkspaceRefusal,
 };
-use tally_events::{MemberId, Role, UserId, WorkspaceId};
+use tally_events::{MemberId, Position, Role, UserId, WorkspaceId};
 use tally_fanout::Done;
 use tally_projections::members::{
     ListMembers, MemberEntry, find_member, list_members as query_members, other_owner, user_of,
@@ -135,7 +135,7 @@ pub async fn change_member(
     let done = with_witness(&app, &member, user, change).await?;
     let entry = find_member(app.pool(), app.keys(), id).await?;
     // Removed by somebody else in between.
-    let entry = entry.ok_or_else(|| refused(&WorkspaceRefusal::MemberNotFound))?;
+    let entry = entry.ok_or_else(|| refused(WorkspaceRefusal::MemberNotFound))?;
     Ok((StatusCode::OK, effective(&done), Json(Member::from(entry))).into_response())
 }
 
@@ -182,8 +182,16 @@ pub async fn leave_workspace(State(app): State<App>, member: InWorkspace) -> Res
     Ok((StatusCode::NO_CONTENT, effective(&done)).into_response())
 }
 
+/// To whoever has just come in: who they are there now.
+pub async fn joined(app: &App, member: MemberId, position: Position) -> Result<Response, ApiError> {
+    let entry = find_member(app.pool(), app.keys(), member).await?;
+    // Removed by somebody else in between.
+    let entry = entry.ok_or_else(|| refused(WorkspaceRefusal::MemberNotFound))?;
+    Ok(([(LOG_POSITION, position.0)], Json(Member::from(entry))).into_response())
+}
+
 /// The role of whoever is to come in, for the OpenAPI document: nobody comes in as an owner.
-pub(super) fn role_of_new() -> ObjectBuilder {
+pub(super) fn roles_of_newcomers() -> ObjectBuilder {
     let roles = [Role::Admin, Role::Member].map(|role| Some(role.as_str()));
     ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
@@ -192,9 +200,17 @@ pub(super) fn role_of_new() -> ObjectBuilder {
 }
 
 /// A role that was sent, or that none was.
-pub(super) fn role_of(text: Option<&str>) -> Result<Option<Role>, ApiError> {
+fn role_of(text: Option<&str>) -> Result<Option<Role>, ApiError> {
     let parse = |text: &str| text.parse().map_err(|_| ApiError::bad_request("invalid member role"));
     text.filter(|text| !text.is_empty()).map(parse).transpose()
+}
+
+/// The role of whoever is to come in; `no_owner` says why it cannot be that one.
+pub(super) fn role_of_newcomer(text: Option<&str>, no_owner: &'static str) -> Result<Role, ApiError> {
+    match role_of(text)? {
+        Some(Role::Owner) => Err(ApiError::bad_request(no_owner)),
+        role => Ok(role.unwrap_or(Role::Member)),
+    }
 }
 
 fn member_id(path: Result<Path<(String, String)>, PathRejection>) -> Result<MemberId, ApiError> {
@@ -204,7 +220,7 @@ fn member_id(path: Result<Path<(String, String)>, PathRejection>) -> Result<Memb
 
 async fn find_user(app: &App, member: &InWorkspace, id: MemberId) -> Result<UserId, ApiError> {
     let user = user_of(app.pool(), member.membership.workspace, id).await?;
-    user.ok_or_else(|| refused(&WorkspaceRefusal::MemberNotFound))
+    user.ok_or_else(|| refused(WorkspaceRefusal::MemberNotFound))
 }
 
 /// Executes what may take the role of an owner from somebody: another owner is named to it, who must
@@ -220,8 +236,8 @@ async fn with_witness<C: Command<Outcome = (), Refusal = WorkspaceRefusal>>(
         match member.attempt(app, command(witness), member.caller.context).await? {
             Ok(done) => return Ok(done),
             Err(ExecuteError::Refused(WorkspaceRefusal::WitnessGone)) => {}
-            Err(error) => return Err(failure(error, |refusal| refused(&refusal))),
+            Err(error) => return Err(failure(error, refused)),
         }
     }
-    Err(refused(&WorkspaceRefusal::WitnessGone))
+    Err(refused(WorkspaceRefusal::WitnessGone))
 }

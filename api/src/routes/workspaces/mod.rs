@@ -30,7 +30,7 @@ use utoipa::ToSchema;
 
 use crate::{
     error::ApiError,
-    execute::failure,
+    execute::{CLAIM_ATTEMPTS_MAX, failure},
     freshness::{MinPosition, min_position},
     guard::Caller,
     idempotency::IdempotencyKey,
@@ -39,9 +39,6 @@ use crate::{
     routes::{LOG_POSITION, effective},
     state::App,
 };
-
-/// A slug whose holder is over passes; whoever loses the race for it finds the winner there.
-const CLAIM_ATTEMPTS_MAX: usize = 3;
 
 /// A workspace, as the clients know one.
 #[derive(Serialize, ToSchema)]
@@ -210,6 +207,7 @@ pub async fn create_workspace(
         fields.of_new(slug.as_deref()).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let workspace = WorkspaceId::new();
     let context = key.bind(&caller, fingerprint, workspace);
+    // A slug whose holder is over passes; whoever loses the race for it finds the winner there.
     for _ in 0..CLAIM_ATTEMPTS_MAX {
         let holder = app.store.holder(Namespace::WorkspaceSlug, slug.as_str()).await?.map(WorkspaceId);
         let command =
@@ -221,10 +219,10 @@ pub async fn create_workspace(
                 return show(&app, &member, StatusCode::CREATED, done.executed.position).await;
             }
             Err(ExecuteError::ClaimTaken(_)) => {}
-            Err(error) => return Err(failure(error, |refusal| refused(&refusal))),
+            Err(error) => return Err(failure(error, refused)),
         }
     }
-    Err(refused(&WorkspaceRefusal::SlugTaken))
+    Err(refused(WorkspaceRefusal::SlugTaken))
 }
 
 /// Read a workspace
@@ -326,7 +324,7 @@ async fn show(
     position: Position,
 ) -> Result<Response, ApiError> {
     let entry = query_workspace(app.pool(), app.keys(), &member.may(ReadWorkspace)?).await?;
-    let entry = entry.ok_or_else(|| refused(&WorkspaceRefusal::NotFound))?;
+    let entry = entry.ok_or_else(|| refused(WorkspaceRefusal::NotFound))?;
     Ok((status, [(LOG_POSITION, position.0)], Json(Workspace::from(entry))).into_response())
 }
 

@@ -21,11 +21,11 @@ use utoipa::ToSchema;
 
 use super::{
     inline_head,
-    members::{RoleName, role_of, role_of_new},
+    members::{RoleName, role_of_newcomer, roles_of_newcomers},
 };
 use crate::{
     error::ApiError,
-    execute::failure,
+    execute::{CLAIM_ATTEMPTS_MAX, failure},
     freshness::MinPosition,
     idempotency::IdempotencyKey,
     in_workspace::{InWorkspace, refused},
@@ -34,8 +34,6 @@ use crate::{
     state::App,
 };
 
-/// Two new links at once race for the workspace; the loser replaces the winner.
-const CLAIM_ATTEMPTS_MAX: usize = 3;
 /// Random bytes of a code; hex has twice as many characters.
 const CODE_BYTES: usize = 16;
 
@@ -75,7 +73,7 @@ impl From<ShareLinkEntry> for ShareLink {
 
 #[derive(Deserialize, ToSchema)]
 pub struct NewShareLink {
-    #[schema(schema_with = role_of_new)]
+    #[schema(schema_with = roles_of_newcomers)]
     role: Option<String>,
     /// Hours; it does not expire when this is absent.
     #[serde(default, deserialize_with = "whole_number")]
@@ -106,11 +104,7 @@ pub async fn create_share_link(
     key: IdempotencyKey,
     RequestJson { body, fingerprint }: RequestJson<NewShareLink>,
 ) -> Result<Response, ApiError> {
-    let role = match role_of(body.role.as_deref())? {
-        None => Role::Member,
-        Some(Role::Owner) => return Err(ApiError::bad_request("a share link cannot make owners")),
-        Some(role) => role,
-    };
+    let role = role_of_newcomer(body.role.as_deref(), "a share link cannot make owners")?;
     let request = ShareLinkRequest::new(body.expires_in, body.max_uses)
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
     let mut bytes = [0; CODE_BYTES];
@@ -118,6 +112,7 @@ pub async fn create_share_link(
     let code = Plaintext::new(hex::encode(bytes));
     let link = ShareLinkId::new();
     let context = key.bind(&member.caller, fingerprint, link);
+    // Two new links at once race for the workspace; the loser replaces the winner.
     for _ in 0..CLAIM_ATTEMPTS_MAX {
         let holder = current(&app, &member).await?;
         let (insider, code) = (member.insider, code.clone());
@@ -126,13 +121,13 @@ pub async fn create_share_link(
             Ok(done) => {
                 let entry = find_active(app.pool(), app.keys(), link).await?;
                 // Revoked by somebody else in between.
-                let entry = entry.ok_or_else(|| refused(&WorkspaceRefusal::ShareLinkNotFound))?;
+                let entry = entry.ok_or_else(|| refused(WorkspaceRefusal::ShareLinkNotFound))?;
                 let position = done.executed.position.0;
                 let body = Json(ShareLink::from(entry));
                 return Ok((StatusCode::CREATED, [(LOG_POSITION, position)], body).into_response());
             }
             Err(ExecuteError::ClaimTaken(_)) => {}
-            Err(error) => return Err(failure(error, |refusal| refused(&refusal))),
+            Err(error) => return Err(failure(error, refused)),
         }
     }
     Err(ApiError::unavailable())

@@ -105,17 +105,21 @@ pub(super) struct Member {
 impl Member {
     async fn find(app: &App, credential: &Plaintext, wanted: &Wanted) -> Result<Self, ApiError> {
         let presented = present(app, credential)?;
-        check(app, &presented).await?;
-        Self::of(app, presented, wanted.find(app).await?).await
+        let principal = check(app, &presented).await?;
+        Self::of(app, presented, principal, wanted.find(app).await?).await
     }
 
-    async fn of(app: &App, presented: Presented, workspace: Option<WorkspaceId>) -> Result<Self, ApiError> {
-        let principal = check(app, &presented).await?;
+    async fn of(
+        app: &App,
+        presented: Presented,
+        principal: Principal,
+        workspace: Option<WorkspaceId>,
+    ) -> Result<Self, ApiError> {
         let found = match (workspace, principal.user()) {
             (Some(workspace), Some(user)) => find_membership(app.pool(), workspace, user).await?,
             (None, _) | (_, None) => None,
         };
-        let membership = found.ok_or_else(|| refused(&WorkspaceRefusal::NotFound))?;
+        let membership = found.ok_or_else(|| refused(WorkspaceRefusal::NotFound))?;
         authorize_within(principal, membership, FollowWorkspace)?;
         Ok(Self { presented, principal, membership })
     }
@@ -123,7 +127,8 @@ impl Member {
     /// The same member as of now: asked when anything of them may have changed. None: it has ended, or
     /// that cannot be known.
     async fn now(&self, app: &App) -> Option<Self> {
-        Self::of(app, self.presented, Some(self.membership.workspace)).await.ok()
+        let principal = check(app, &self.presented).await.ok()?;
+        Self::of(app, self.presented, principal, Some(self.membership.workspace)).await.ok()
     }
 }
 
