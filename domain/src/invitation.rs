@@ -3,7 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tally_events::{
-    Event, InvitationEvent, InvitationId, MemberId, Personal, Recorded, Role, StreamId, UserId, WorkspaceId,
+    Event, InvitationEvent, InvitationId, MemberId, Personal, Position, Recorded, Role, StreamId, UserId,
+    WorkspaceId,
     invitation::{InvitationAccepted, InvitationCreated, InvitationDeclined, InvitationRevoked},
     member::{Admission, MemberJoined},
 };
@@ -33,6 +34,7 @@ pub struct Created {
     pub workspace: WorkspaceId,
     pub role: Role,
     pub expires_at: DateTime<Utc>,
+    pub position: Position,
 }
 
 /// What became of an invitation; that it expired is for the clock to say.
@@ -64,8 +66,12 @@ impl Invitation {
         let Event::Invitation(event) = &recorded.event else { return };
         match event {
             InvitationEvent::Created(e) => {
-                self.created =
-                    Some(Created { workspace: e.workspace_id, role: e.role, expires_at: e.expires_at });
+                self.created = Some(Created {
+                    workspace: e.workspace_id,
+                    role: e.role,
+                    expires_at: e.expires_at,
+                    position: recorded.position,
+                });
             }
             InvitationEvent::Accepted(_) => self.status = Status::Accepted,
             InvitationEvent::Declined(_) => self.status = Status::Declined,
@@ -128,11 +134,15 @@ impl Command for Invite {
         if self.role == Role::Owner || !crate::member::may_manage(own, self.role) {
             return Err(WorkspaceRefusal::RoleTooLow);
         }
-        let joined = |user| world.role_in(self.insider.workspace, user).is_some();
-        if self.invitee.is_some_and(joined) {
+        let workspace = self.insider.workspace;
+        if self.invitee.is_some_and(|user| world.role_in(workspace, user).is_some()) {
             return Err(WorkspaceRefusal::AlreadyMember);
         }
-        if self.holder.is_some_and(|holder| world.invitation(holder).open(context.now).is_ok()) {
+        // One that the invitee can no longer come in by is in nobody's way.
+        let lets_in = |created: &Created| {
+            self.invitee.is_none_or(|user| world.lets_in(created.position, workspace, user))
+        };
+        if self.holder.is_some_and(|holder| world.invitation(holder).open(context.now).is_ok_and(lets_in)) {
             return Err(WorkspaceRefusal::AlreadyInvited);
         }
         let expires_at = context.now + INVITATION_LIFETIME;
@@ -222,6 +232,9 @@ impl Command for AcceptInvitation {
         let mut events: Vec<(StreamId, Event)> = vec![(self.invitation.into(), accepted.into())];
         // Who came in by another way meanwhile keeps the role they have.
         if world.role_in(workspace, user).is_none() {
+            if !world.lets_in(created.position, workspace, user) {
+                return Err(WorkspaceRefusal::InvitationNotPending);
+            }
             let joined = MemberJoined {
                 workspace_id: workspace,
                 user_id: user,

@@ -22,6 +22,9 @@ use crate::{
 pub struct Member {
     /// None: not in, or no longer.
     pub joined: Option<Joined>,
+    /// Where they were last removed or given a lower role: no invitation or link from before that
+    /// lets them in. Zero: neither ever happened.
+    pub reduced_at: Position,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +37,7 @@ pub struct Joined {
 }
 
 impl Member {
-    pub const INITIAL: Self = Self { joined: None };
+    pub const INITIAL: Self = Self { joined: None, reduced_at: Position::ZERO };
 
     pub fn evolve(&mut self, recorded: &Recorded) {
         let Event::Member(event) = &recorded.event else { return };
@@ -49,10 +52,20 @@ impl Member {
             }
             MemberEvent::RoleChanged(e) => {
                 if let Some(joined) = &mut self.joined {
+                    if e.role < joined.role {
+                        self.reduced_at = recorded.position;
+                    }
                     joined.role = e.role;
                 }
             }
-            MemberEvent::Removed(_) => self.joined = None,
+            MemberEvent::Removed(e) => {
+                self.joined = None;
+                match e.reason {
+                    RemovalReason::Removed => self.reduced_at = recorded.position,
+                    // Whoever left by themselves may come back as they came.
+                    RemovalReason::Left => {}
+                }
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Who acts, by which credential, and in which workspace: what every decision there rests on.
 
-use tally_events::{CredentialId, MemberId, Role, StreamId, UserId, WorkspaceId};
+use tally_events::{CredentialId, MemberId, Position, Role, StreamId, UserId, WorkspaceId};
 
 use crate::{
     policy::{self, Act},
@@ -86,5 +86,11 @@ impl World {
     pub fn role_in(&self, workspace: WorkspaceId, user: UserId) -> Option<Role> {
         let joined = self.member(MemberId::of(workspace, user)).joined.as_ref()?;
         self.workspace(workspace).is_open().then_some(joined.role)
+    }
+
+    /// Whether what was given out at this position can let somebody into a workspace: they were neither
+    /// removed nor given a lower role since. Reads the stream of the membership.
+    pub(crate) fn lets_in(&self, given_out: Position, workspace: WorkspaceId, user: UserId) -> bool {
+        given_out > self.member(MemberId::of(workspace, user)).reduced_at
     }
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tally_events::{
-    Event, MemberId, Personal, Recorded, Role, ShareLinkEvent, ShareLinkId, StreamId, WorkspaceId,
+    Event, MemberId, Personal, Position, Recorded, Role, ShareLinkEvent, ShareLinkId, StreamId, WorkspaceId,
     member::{Admission, MemberJoined},
     share_link::{ShareLinkCreated, ShareLinkRevoked, ShareLinkUsed},
 };
@@ -35,6 +35,7 @@ pub struct Created {
     pub role: Role,
     pub expires_at: Option<DateTime<Utc>>,
     pub max_uses: Option<u32>,
+    pub position: Position,
 }
 
 impl ShareLink {
@@ -49,6 +50,7 @@ impl ShareLink {
                     role: e.role,
                     expires_at: e.expires_at,
                     max_uses: e.max_uses,
+                    position: recorded.position,
                 });
             }
             ShareLinkEvent::Used(_) => self.uses += 1,
@@ -218,12 +220,15 @@ impl Command for JoinByShareLink {
         reads
     }
 
-    /// A link that is over looks like one that never was.
+    /// A link that is over, or that somebody was put out after, looks like one that never was.
     fn decide(&self, world: &World, context: &Context) -> Result<Decision<()>, WorkspaceRefusal> {
         let Insider { person: Person { user, .. }, workspace } = self.insider;
         self.insider.person.must_stand(world, context)?;
         let active = world.share_link(self.link).active(context.now);
-        let created = active.filter(|created| created.workspace == workspace);
+        let lets_in = |created: &&Created| {
+            created.workspace == workspace && world.lets_in(created.position, workspace, user)
+        };
+        let created = active.filter(lets_in);
         let created = created.ok_or(WorkspaceRefusal::ShareLinkNotFound)?;
         if !world.workspace(workspace).is_open() {
             return Err(WorkspaceRefusal::ShareLinkNotFound);

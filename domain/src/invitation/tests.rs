@@ -1,10 +1,11 @@
 use rstest::rstest;
+use tally_events::member::RemovalReason;
 use uuid::Uuid;
 
 use super::*;
 use crate::testing::{
     self, ADA, BOB, EVE, Fact, Given, WORKSPACE, acting, after, by, deleted, given, joined, logged_in,
-    logged_out, member, opened,
+    logged_out, member, opened, removed,
 };
 
 const FIRST: InvitationId = InvitationId(Uuid::from_u128(0x1171));
@@ -96,6 +97,22 @@ fn nobody_invites_themselves() {
 fn an_address_has_one_pending_invitation() {
     let story = team([invited()]).by(by(ADA));
     story.when(&invite(ADA, Role::Admin, Some(FIRST))).refused(WorkspaceRefusal::AlreadyInvited);
+}
+
+/// Eve, who came in by a link while she was invited, is put out: she is not in by the invitation from
+/// before, and may be invited again.
+#[test]
+fn an_invitation_from_before_lets_nobody_back_in() {
+    let put_out = [joined(EVE, Role::Member), removed(EVE, RemovalReason::Removed).into()];
+    let story = team([invited()].into_iter().chain(put_out));
+    story.by(by(EVE)).when(&ACCEPT).refused(WorkspaceRefusal::InvitationNotPending);
+    let put_out = [joined(EVE, Role::Member), removed(EVE, RemovalReason::Removed).into()];
+    let story = team([invited()].into_iter().chain(put_out));
+    let event = created(Some(FIRST));
+    story
+        .by(by(ADA))
+        .when(&invite(ADA, Role::Admin, Some(FIRST)))
+        .then(after(INVITATION_LIFETIME), [(SECOND.into(), event.into())]);
 }
 
 #[rstest]

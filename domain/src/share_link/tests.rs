@@ -1,11 +1,11 @@
 use rstest::rstest;
-use tally_events::UserId;
+use tally_events::{UserId, member::RemovalReason};
 use uuid::Uuid;
 
 use super::*;
 use crate::testing::{
     self, ADA, BOB, EVE, Fact, Given, WORKSPACE, acting, after, by, deleted, given, joined, logged_in,
-    logged_out, member, opened,
+    logged_out, member, opened, removed, role_changed,
 };
 
 const FIRST: ShareLinkId = ShareLinkId(Uuid::from_u128(0x5111));
@@ -115,6 +115,27 @@ fn otherwise_nobody_comes_in(
     #[case] refusal: WorkspaceRefusal,
 ) {
     team(then).by(by(EVE)).at(at).when(&JOIN).refused(refusal);
+}
+
+/// Whoever was put out, or given less, does not come back by what they knew before.
+#[rstest]
+#[case::removed(vec![joined(EVE, Role::Member), removed(EVE, RemovalReason::Removed).into()])]
+#[case::demoted(vec![
+    joined(EVE, Role::Admin), role_changed(EVE, Role::Member).into(), removed(EVE, RemovalReason::Left).into(),
+])]
+fn a_link_from_before_lets_nobody_back_in(#[case] then: Vec<Fact>) {
+    let story = team([link(None)].into_iter().chain(then.clone())).by(by(EVE));
+    story.when(&JOIN).refused(WorkspaceRefusal::ShareLinkNotFound);
+    team(then.into_iter().chain([link(None)])).by(by(EVE)).when(&JOIN).then((), came_in());
+}
+
+#[rstest]
+#[case::left(vec![joined(EVE, Role::Member), removed(EVE, RemovalReason::Left).into()])]
+#[case::promoted(vec![
+    joined(EVE, Role::Member), role_changed(EVE, Role::Admin).into(), removed(EVE, RemovalReason::Left).into(),
+])]
+fn whoever_left_may_come_back(#[case] then: Vec<Fact>) {
+    team([link(None)].into_iter().chain(then)).by(by(EVE)).when(&JOIN).then((), came_in());
 }
 
 #[test]

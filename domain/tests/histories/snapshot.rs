@@ -90,23 +90,28 @@ fn of_a_member() {
     let joined =
         Joined { workspace: WorkspaceId(ID), user: UserId(ID), role: Role::Admin, position: Position(7) };
     reads_back(
-        &State::Member(Member { joined: Some(joined) }),
+        &State::Member(Member { joined: Some(joined), reduced_at: Position(5) }),
         concat!(
             r#"{"member":{"joined":{"workspace":"00000000-0000-0000-0000-000000000000","#,
-            r#""user":"00000000-0000-0000-0000-000000000000","role":"admin","position":7}}}"#
+            r#""user":"00000000-0000-0000-0000-000000000000","role":"admin","position":7},"reduced_at":5}}"#
         ),
     );
 }
 
 #[test]
 fn of_an_invitation() {
-    let created = invitation::Created { workspace: WorkspaceId(ID), role: Role::Member, expires_at: START };
+    let created = invitation::Created {
+        workspace: WorkspaceId(ID),
+        role: Role::Member,
+        expires_at: START,
+        position: Position(7),
+    };
     let invitation = Invitation { created: Some(created), status: invitation::Status::Declined };
     reads_back(
         &State::Invitation(invitation),
         concat!(
             r#"{"invitation":{"created":{"workspace":"00000000-0000-0000-0000-000000000000","role":"member","#,
-            r#""expires_at":"2026-01-01T00:00:00Z"},"status":"declined"}}"#
+            r#""expires_at":"2026-01-01T00:00:00Z","position":7},"status":"declined"}}"#
         ),
     );
 }
@@ -118,13 +123,14 @@ fn of_a_share_link() {
         role: Role::Member,
         expires_at: None,
         max_uses: Some(3),
+        position: Position(7),
     };
     let link = ShareLink { created: Some(created), uses: 2, revoked: false };
     reads_back(
         &State::ShareLink(link),
         concat!(
             r#"{"share_link":{"created":{"workspace":"00000000-0000-0000-0000-000000000000","role":"member","#,
-            r#""expires_at":null,"max_uses":3},"uses":2,"revoked":false}}"#
+            r#""expires_at":null,"max_uses":3,"position":7},"uses":2,"revoked":false}}"#
         ),
     );
 }
