@@ -164,7 +164,7 @@ pub async fn create_invitation(
     };
     let id = InvitationId::new();
     let context = key.bind(&member.caller, fingerprint, id);
-    // Who may not invite, or nobody new, is told so before it counts.
+    // Who may not invite is told so before it counts.
     member.may(command(id).await?)?;
     let place = app.mailer.place().map_err(|_| ApiError::unavailable())?;
     count(&app, inviter, workspace, &email).await?;

@@ -45,7 +45,7 @@ pub async fn run(app: &App, socket: &mut WebSocket, member: Member, connection: 
             heard = news.recv() => {
                 let news = match heard {
                     Ok(news) => news,
-                    Err(RecvError::Lagged(_)) => return Reason::Slow,
+                    Err(RecvError::Lagged(_)) => return Reason::Missed,
                     Err(RecvError::Closed) => return Reason::Stopping,
                 };
                 if overthrows(&news, &rests_on) {
@@ -53,6 +53,10 @@ pub async fn run(app: &App, socket: &mut WebSocket, member: Member, connection: 
                         Some(now) => member = now,
                         None => return Reason::Ended,
                     }
+                }
+                // The log was taken up at a later place: what happened before it is told to nobody here.
+                if matches!(news, News::Unknown) {
+                    return Reason::Missed;
                 }
                 let here = |event: &&Recorded| {
                     event.position > told && event.event.workspace(event.stream) == Some(member.membership.workspace)

@@ -177,8 +177,10 @@ pub(super) enum Reason {
     Refused,
     /// What it rests on has ended.
     Ended,
-    /// The client takes nothing, or fell too far behind.
+    /// The client takes nothing.
     Slow,
+    /// There is something that it was not told, and will not be.
+    Missed,
     /// The client is gone.
     Gone,
     /// The server stops.
@@ -191,6 +193,7 @@ async fn close(socket: &mut WebSocket, reason: Reason) {
         Reason::Refused => (close_code::POLICY, "not authenticated"),
         Reason::Ended => (close_code::POLICY, "the credential or the membership has ended"),
         Reason::Slow => (close_code::AGAIN, "too slow: connect again and read what was missed"),
+        Reason::Missed => (close_code::AGAIN, "connect again and read what was missed"),
         Reason::Stopping => (close_code::AWAY, "the server stops"),
     };
     let frame = CloseFrame { code, reason: words.into() };
