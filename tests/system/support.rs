@@ -201,3 +201,15 @@ pub fn same(one: &Answer, other: &Answer) {
 pub fn log_lines(server: &Server) -> Vec<Value> {
     server.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
+
+/// Which of these codes stand alone somewhere. As a part of a longer number, or behind a point, they
+/// are something else.
+pub fn codes_in(codes: &[String], text: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(text);
+    let alone = |at: usize| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + 6..].chars().next();
+        !before.is_some_and(|c| c.is_alphanumeric() || c == '.') && !after.is_some_and(char::is_alphanumeric)
+    };
+    codes.iter().filter(|code| text.match_indices(code.as_str()).any(|(at, _)| alone(at))).cloned().collect()
+}

@@ -89,3 +89,25 @@ async fn a_limit_of_one_lets_one_pass() {
     let Limited::TooMany { retry_after } = refused else { panic!("{refused:?}") };
     assert!((30.0..=60.0).contains(&retry_after.as_secs_f64()), "{retry_after:?}");
 }
+
+/// Of several limits a refusal counts against none: what is left of the others is what was left.
+#[tokio::test]
+async fn several_limits_are_taken_together_or_not_at_all() {
+    let log = Log::new().await;
+    let pool = log.pool();
+    let once = Limit { count: 1, period: Duration::from_secs(600) };
+    let (wide, narrow, other) = ((LIMIT, [5; 32]), (once, [6; 32]), (once, [7; 32]));
+    Limit::take_all(&pool, &[wide, narrow]).await.unwrap();
+    for _ in 0..10 {
+        for limits in [[wide, narrow], [narrow, wide]] {
+            let refused = Limit::take_all(&pool, &limits).await.unwrap_err();
+            let Limited::TooMany { retry_after } = refused else { panic!("{refused:?}") };
+            assert!((570.0..=600.0).contains(&retry_after.as_secs_f64()), "{retry_after:?}");
+        }
+    }
+    for _ in 0..5 {
+        LIMIT.take(&pool, &wide.1).await.unwrap();
+    }
+    Limit::take_all(&pool, &[wide, other]).await.unwrap();
+    assert!(matches!(LIMIT.take(&pool, &wide.1).await, Err(Limited::TooMany { .. })));
+}

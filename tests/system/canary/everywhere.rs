@@ -12,10 +12,10 @@ use tally_tests::{Login, marks::Mark};
 
 use super::{
     issuer::come_from_an_issuer,
-    stage::{Person, Stage, codes_in, core, dump, files, output},
+    stage::{Person, Stage, core, dump, files, output},
     team::work_together,
 };
-use crate::support::{by_cookie, connection_to, delete, document};
+use crate::support::{by_cookie, codes_in, connection_to, delete, document};
 
 /// Every route, and what is below the one that proxies ask.
 fn routes() -> impl Iterator<Item = &'static str> {

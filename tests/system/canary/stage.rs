@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::support::{
-    BINARY,
+    BINARY, codes_in,
     issuers::{CLIENT_SECRET, FRONTEND, GOOGLE_REDIRECT, google, issuer_for},
 };
 
@@ -235,18 +235,6 @@ impl Stage {
             codes_in(&self.codes, text).into_iter().map(|code| format!("{place} holds the code {code}"));
         marks.chain(codes).collect()
     }
-}
-
-/// Which of these digits stand alone somewhere. As a part of a longer number, or behind a point, they
-/// are something else.
-pub fn codes_in(codes: &[String], text: &[u8]) -> Vec<String> {
-    let text = String::from_utf8_lossy(text);
-    let alone = |at: usize| {
-        let before = text[..at].chars().next_back();
-        let after = text[at + 6..].chars().next();
-        !before.is_some_and(|c| c.is_alphanumeric() || c == '.') && !after.is_some_and(char::is_alphanumeric)
-    };
-    codes.iter().filter(|code| text.match_indices(code.as_str()).any(|(at, _)| alone(at))).cloned().collect()
 }
 
 /// Exit code and everything printed.

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
+use futures::future::join_all;
 use reqwest::{Method, RequestBuilder};
-use rstest::rstest;
 use serde_json::{Value, json};
 use tally_tests::{Answer, Login, client::answer};
 
@@ -64,6 +64,8 @@ const SHARE_LINKS: Creates = Creates {
     secret: Some("code"),
 };
 
+const EVERY: [Creates; 5] = [TOKENS, CLI_TOKEN, WORKSPACES, MEMBERS, SHARE_LINKS];
+
 fn id(body: &Value) -> String {
     text(body, "id").to_owned()
 }
@@ -93,14 +95,12 @@ fn replayed(answer: &Answer, made: &str) {
     assert_eq!(told["error"], words);
 }
 
-#[rstest]
-#[case(TOKENS)]
-#[case(CLI_TOKEN)]
-#[case(WORKSPACES)]
-#[case(MEMBERS)]
-#[case(SHARE_LINKS)]
 #[tokio::test]
-async fn a_replay_is_409_with_the_id_and_never_the_plaintext(#[case] creates: Creates) {
+async fn a_replay_is_409_with_the_id_and_never_the_plaintext() {
+    join_all(EVERY.map(replay)).await;
+}
+
+async fn replay(creates: Creates) {
     let (team, body) = (team().await, (creates.body)());
     let first = expect(creates.status, send(creates, &team, &body, "k").await).await.json();
     let made = (creates.made)(&first);
@@ -122,8 +122,7 @@ fn every_route_that_takes_a_key_is_tried() {
     let takes = |told: &Value| told["parameters"].to_string().contains("Idempotency-Key");
     let told: BTreeSet<&str> =
         document::paths().filter(|path| document::operations(path).any(|(_, told)| takes(told))).collect();
-    let tried = [TOKENS, CLI_TOKEN, WORKSPACES, MEMBERS, SHARE_LINKS].map(|creates| creates.path);
-    assert_eq!(told, tried.into());
+    assert_eq!(told, EVERY.map(|creates| creates.path).into());
 }
 
 #[tokio::test]
@@ -230,14 +229,12 @@ async fn a_key_opens_nothing() {
     refused(404, "workspace not found", invite()).await;
 }
 
-#[rstest]
-#[case(TOKENS)]
-#[case(CLI_TOKEN)]
-#[case(WORKSPACES)]
-#[case(MEMBERS)]
-#[case(SHARE_LINKS)]
 #[tokio::test]
-async fn a_key_has_1_to_255_printable_characters(#[case] creates: Creates) {
+async fn a_key_has_1_to_255_printable_characters() {
+    join_all(EVERY.map(wrong_keys)).await;
+}
+
+async fn wrong_keys(creates: Creates) {
     let (team, body) = (team().await, (creates.body)());
     let words = "Idempotency-Key must be 1 to 255 printable ASCII characters";
     for wrong in [String::new(), "k".repeat(256), "é".to_owned(), "a\tb".to_owned()] {

@@ -145,23 +145,18 @@ async fn of_owners_who_all_go_at_once_one_stays() {
         for login in &everybody {
             paths.push(team.path_of(login).await);
         }
-        // Each demotes the next one, or leaves.
-        let demote = |index: usize| {
-            let (by, path) = (everybody[index], &paths[(index + 1) % paths.len()]);
-            match index % 2 {
-                0 => answer(team.patch(path, by, &json!({ "role": "member" }))),
-                _ => answer(team.request(Method::POST, "/leave", by)),
-            }
+        // Each demotes themselves, or leaves.
+        let step_down = |index: usize| match index % 2 {
+            0 => answer(team.patch(&paths[index], everybody[index], &json!({ "role": "member" }))),
+            _ => answer(team.request(Method::POST, "/leave", everybody[index])),
         };
-        let answers = join_all((0..everybody.len()).map(demote)).await;
-        for answer in &answers {
-            assert!(
-                [200, 204, 400, 403, 404, 503].contains(&answer.status),
-                "{} {}",
-                answer.status,
-                answer.text
-            );
-        }
+        let answers = join_all((0..everybody.len()).map(step_down)).await;
+        let count =
+            |statuses: &[u16]| answers.iter().filter(|answer| statuses.contains(&answer.status)).count();
+        // 503: others were quicker each time.
+        let (gone, last, contended) = (count(&[200, 204]), count(&[400]), count(&[503]));
+        assert_eq!(gone + last + contended, 4, "{answers:?}");
+        assert!(gone == 3 || contended > 0, "{answers:?}");
         let pool = &mut crate::support::connection().await;
         let owners: i64 = sqlx::query_scalar(
             "select count(*) from members where workspace_id = $1::uuid and role = 'owner'",
@@ -171,6 +166,7 @@ async fn of_owners_who_all_go_at_once_one_stays() {
         .await
         .unwrap();
         assert!(owners >= 1, "nobody owns the workspace: {answers:?}");
+        assert_eq!(usize::try_from(owners), Ok(4 - gone), "{answers:?}");
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::TimeDelta;
 use sqlx::Connection;
 use tally_events::Event;
 use tally_tests::client::answer;
@@ -17,11 +18,10 @@ use super::{
     seed,
     site::Site,
 };
-use crate::oracle;
-
-/// What only a mail server that refuses, or an identity provider, brings about. Both are recorded
-/// in the tests of mail and of identity providers.
-const ELSEWHERE: [&str; 2] = ["login.code_undeliverable", "user.identity_linked"];
+use crate::{
+    oracle,
+    support::{address, past::Past},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_mixed_load_every_projection_is_what_the_log_says() {
@@ -56,18 +56,22 @@ async fn after_mixed_load_every_projection_is_what_the_log_says() {
         .await
         .expect("the database answers");
     people.iter_mut().for_each(|person| person.told.maybe_revoked.extend(&dead));
+    // What a mail server that refuses, and an identity provider, would bring about.
+    let past = Past::of(&site.server, TimeDelta::zero()).await;
+    let email = address("undelivered");
+    past.issue_code(&email, "246810").await;
+    past.declare_undeliverable(&email, Uuid::now_v7()).await;
+    past.log_in_by_identity(&address("identity")).await;
     assert_whole(&site, &people).await;
-    // Each kind of event has come: the oracle was asked about all of them but `ELSEWHERE`.
+    // Each kind of event has come: the oracle was asked about all of them.
     let came: BTreeSet<String> = sqlx::query_scalar("select distinct name from event")
         .fetch_all(&mut connection)
         .await
         .unwrap()
         .into_iter()
         .collect();
-    let missing: Vec<&str> = Event::names()
-        .map(|(name, _)| name)
-        .filter(|name| !came.contains(*name) && !ELSEWHERE.contains(name))
-        .collect();
+    let missing: Vec<&str> =
+        Event::names().map(|(name, _)| name).filter(|name| !came.contains(*name)).collect();
     assert!(missing.is_empty(), "nothing was said of {missing:?}");
 
     assert_shown_to_each(&site, &people).await;

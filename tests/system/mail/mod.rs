@@ -18,7 +18,7 @@ use tally_tests::{
     smtp::{Behaviour, MailServer},
 };
 
-use crate::support::{address, connection, expect, log_lines, past::Past, refused, replica};
+use crate::support::{address, codes_in, connection, expect, log_lines, past::Past, refused, replica};
 
 const SENDER: (&str, &str) = ("SMTP_FROM_EMAIL", "Tally <tally@example.org>");
 const COOLDOWN: &str = "please wait before requesting another code";

@@ -13,6 +13,7 @@ use tally_domain::{
     EmailAddress, Membership, Person, PersonCredential, Principal, authorize, authorize_within,
     claim::Namespace,
     credential::{self, CredentialKind, Plaintext},
+    identity::{Account, Assertion, Identity, LogInByIdentity},
     invitation::Invite,
     login::{DeclareUndeliverable, Digits, IssueCode, IssuedCode, Verification, VerifyCode},
     session::Origin,
@@ -137,6 +138,23 @@ impl Past {
             Verification::Verified { session, expires_at, .. } => (session, expires_at),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Opens an account by an identity whose issuer speaks for the address.
+    pub async fn log_in_by_identity(&self, email: &str) {
+        let identity = Identity::new("https://issuer.example", email).expect("an identity");
+        let email = EmailAddress::parse(email).expect("an address");
+        let command = LogInByIdentity {
+            assertion: Assertion::new(identity, email, None, None),
+            account: Account::of(None, None),
+            authoritative: true,
+            may_sign_up: true,
+            session: SessionId::new(),
+            lifetime: TimeDelta::days(1),
+            origin: Origin::default(),
+        };
+        let command = authorize(Principal::Anonymous, command).expect("anyone may");
+        self.store.execute(&command, RequestContext::default()).await.expect("an account");
     }
 
     /// Mints a personal access token by a session's JWT: its id and the token.
