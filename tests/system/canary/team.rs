@@ -88,7 +88,7 @@ pub async fn work_together(stage: &mut Stage, ada: &Ada, eve: &Ada) -> Vec<Mark>
     let look = format!("/api/share-links/{code}");
     ask(stage, eve, Method::GET, &look, &Value::Null, 200, &[marks[0], marks[5]]).await;
     ask(stage, eve, Method::POST, "/api/share-links/join", &json!({ "code": code }), 200, &members).await;
-    ask(stage, eve, Method::POST, "/api/share-links/join", &json!({ "code": code }), 0, &[]).await;
+    ask(stage, eve, Method::POST, "/api/share-links/join", &json!({ "code": code }), 404, &[]).await;
     ask(stage, eve, Method::POST, &format!("{home}/leave"), &Value::Null, 204, &[]).await;
     let path = format!("{home}/share-links/{link}");
     ask(stage, ada, Method::DELETE, &path, &Value::Null, 204, &[]).await;
@@ -98,7 +98,7 @@ pub async fn work_together(stage: &mut Stage, ada: &Ada, eve: &Ada) -> Vec<Mark>
     marks
 }
 
-/// Asks as somebody and expects this status; zero: any refusal.
+/// Asks as somebody and expects this status.
 async fn ask(
     stage: &mut Stage,
     by: &Ada,
