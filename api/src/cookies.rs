@@ -1,4 +1,6 @@
-//! The two cookies: `multica_auth`, which JavaScript cannot read, and `multica_csrf`, which it must.
+//! The cookies. A session has two: `multica_auth`, which JavaScript cannot read, and `multica_csrf`,
+//! which it must. A console session has the same two under other names, with its access token in the
+//! first, and `remoco_refresh`, which is sent to the routes of sessions alone.
 
 use std::net::IpAddr;
 
@@ -15,6 +17,11 @@ pub const CSRF: &str = "multica_csrf";
 /// A login at an issuer that is under way.
 pub const FLOW: &str = "tally_oidc";
 const FLOW_PATH: &str = "/auth/oidc";
+pub const CONSOLE_AUTH: &str = "remoco_auth";
+pub const CONSOLE_CSRF: &str = "remoco_csrf";
+pub const CONSOLE_REFRESH: &str = "remoco_refresh";
+/// Where refresh tokens are sent.
+const REFRESH_PATH: &str = "/v1/sessions";
 const NONCE_BYTES: usize = 16;
 
 /// Where cookies are good.
@@ -55,14 +62,40 @@ impl CookieSettings {
         lifetime: TimeDelta,
     ) {
         let csrf = csrf_token(auth.expose(), nonce);
-        self.append(headers, AUTH, auth.expose(), true, now + lifetime, lifetime);
-        self.append(headers, CSRF, &csrf, false, now + lifetime, lifetime);
+        self.append(headers, hidden(AUTH, auth.expose()), now, lifetime);
+        self.append(headers, readable(CSRF, &csrf), now, lifetime);
     }
 
-    /// Tells the browser to forget both.
+    /// The three cookies for a console session, all with the lifetime of its refresh token: the access
+    /// token ends by itself, and until the next one its cookie is what the CSRF token belongs to.
+    pub(crate) fn set_console(
+        &self,
+        headers: &mut HeaderMap,
+        access: &Plaintext,
+        refresh: &Plaintext,
+        nonce: [u8; NONCE_BYTES],
+        now: DateTime<Utc>,
+        lifetime: TimeDelta,
+    ) {
+        let csrf = csrf_token(access.expose(), nonce);
+        self.append(headers, hidden(CONSOLE_AUTH, access.expose()), now, lifetime);
+        self.append(headers, for_refreshing(refresh.expose()), now, lifetime);
+        self.append(headers, readable(CONSOLE_CSRF, &csrf), now, lifetime);
+    }
+
+    /// Tells the browser to forget those of a session.
     pub(crate) fn clear(&self, headers: &mut HeaderMap) {
-        for (name, http_only) in [(AUTH, true), (CSRF, false)] {
-            self.append(headers, name, "", http_only, DateTime::UNIX_EPOCH, TimeDelta::zero());
+        self.forget(headers, [hidden(AUTH, ""), readable(CSRF, "")]);
+    }
+
+    /// Tells the browser to forget those of a console session.
+    pub(crate) fn clear_console(&self, headers: &mut HeaderMap) {
+        self.forget(headers, [hidden(CONSOLE_AUTH, ""), for_refreshing(""), readable(CONSOLE_CSRF, "")]);
+    }
+
+    fn forget<const N: usize>(&self, headers: &mut HeaderMap, cookies: [NewCookie<'_>; N]) {
+        for cookie in cookies {
+            self.append(headers, cookie, DateTime::UNIX_EPOCH, TimeDelta::zero());
         }
     }
 
@@ -86,19 +119,12 @@ impl CookieSettings {
         self.set_flow(headers, "", TimeDelta::zero());
     }
 
-    fn append(
-        &self,
-        headers: &mut HeaderMap,
-        name: &str,
-        value: &str,
-        http_only: bool,
-        expires_at: DateTime<Utc>,
-        lifetime: TimeDelta,
-    ) {
-        let mut cookie = Cookie::build((name.to_owned(), value.to_owned()))
-            .path("/")
+    fn append(&self, headers: &mut HeaderMap, new: NewCookie<'_>, now: DateTime<Utc>, lifetime: TimeDelta) {
+        let expires_at = now + lifetime;
+        let mut cookie = Cookie::build((new.name.to_owned(), new.value.to_owned()))
+            .path(new.path)
             .same_site(SameSite::Strict)
-            .http_only(http_only)
+            .http_only(new.http_only)
             .secure(self.secure)
             .max_age(time::Duration::seconds(lifetime.num_seconds()));
         if let Ok(expires) = time::OffsetDateTime::from_unix_timestamp(expires_at.timestamp()) {
@@ -107,11 +133,32 @@ impl CookieSettings {
         if let Some(domain) = &self.domain {
             cookie = cookie.domain(domain.clone());
         }
-        // Names and values here are ASCII without separators: JWTs, hex and nothing.
+        // Names and values here are ASCII without separators: JWTs, base64url, hex and nothing.
         if let Ok(value) = HeaderValue::from_str(&cookie.build().to_string()) {
             headers.append(header::SET_COOKIE, value);
         }
     }
+}
+
+/// A cookie on its way out, but for how long it lives.
+#[derive(Clone, Copy)]
+struct NewCookie<'a> {
+    name: &'static str,
+    value: &'a str,
+    path: &'static str,
+    http_only: bool,
+}
+
+const fn hidden<'a>(name: &'static str, value: &'a str) -> NewCookie<'a> {
+    NewCookie { name, value, path: "/", http_only: true }
+}
+
+const fn readable<'a>(name: &'static str, value: &'a str) -> NewCookie<'a> {
+    NewCookie { name, value, path: "/", http_only: false }
+}
+
+const fn for_refreshing(value: &str) -> NewCookie<'_> {
+    NewCookie { name: CONSOLE_REFRESH, value, path: REFRESH_PATH, http_only: true }
 }
 
 /// The value of a cookie. Two of one name that differ are nobody's: a neighbouring host may have

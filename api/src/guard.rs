@@ -7,20 +7,30 @@
 //! | suspended user | 403 `account disabled` |
 //! | right credential, wrong place | 403, naming what is missing (policy says so) |
 //! | cannot know | 503, never a yes |
+//!
+//! A browser may hold the cookies of an ordinary session and of a console session at once, and of two
+//! people. Which counts is the route's to say and nothing else's: on `/v1`, where the console speaks,
+//! its own, and everywhere else the other. One that is alone counts everywhere; one that counts and is
+//! no good is not passed over for the other.
 
 use axum::{
     extract::{FromRequestParts, Request},
     http::{HeaderMap, Method, header, request::Parts},
 };
 use tally_domain::{
-    Principal,
-    credential::{CredentialHash, Plaintext, Recognised, recognise},
+    Principal, PrincipalKind,
+    credential::{CredentialHash, CredentialKind, Plaintext, Recognised, recognise},
 };
 use tally_events::RequestId;
 use tally_fanout::{Presented, VerifyError};
 use tally_store::RequestContext;
 
-use crate::{cookies, error::ApiError, jwt::Signed, state::App};
+use crate::{
+    cookies,
+    error::{self, ApiError},
+    jwt::Session,
+    state::App,
+};
 
 const CSRF_HEADER: &str = "x-csrf-token";
 
@@ -35,8 +45,8 @@ impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let credential = credential_of(&parts.method, &parts.headers)?;
-        let principal = verify(app, &credential).await?;
+        let shown = credential_of(&parts.method, parts.uri.path(), &parts.headers)?;
+        let principal = verify(app, &shown).await?;
         Ok(Self { principal, context: context_of(parts) })
     }
 }
@@ -46,23 +56,75 @@ pub(crate) fn context_of(parts: &Parts) -> RequestContext {
     RequestContext { request: parts.extensions.get::<RequestId>().copied(), idempotency: None }
 }
 
-/// The one credential of a request. A Bearer, even a wrong one, is never passed over for the cookie.
-pub(crate) fn credential_of(method: &Method, headers: &HeaderMap) -> Result<Plaintext, ApiError> {
-    if let Some(bearer) = bearer(headers)? {
-        return Ok(bearer);
+/// What a request shows, and where.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub credential: Plaintext,
+    by: By,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Bearer,
+    SessionCookie,
+    ConsoleCookie,
+}
+
+impl Shown {
+    /// Shown by itself, which is as good as a Bearer.
+    pub(crate) const fn bearer(credential: Plaintext) -> Self {
+        Self { credential, by: By::Bearer }
     }
-    let cookie = cookies::read(headers, cookies::AUTH).ok_or_else(ApiError::missing_authorization)?;
-    let cookie = cookie.map_err(|_| ApiError::invalid_token())?;
-    if cookie.is_empty() {
-        return Err(ApiError::missing_authorization());
+
+    /// What stands in the cookie of one kind of session never shows one of the other.
+    pub(crate) fn admits(&self, principal: Principal) -> Result<Principal, ApiError> {
+        let of_console = principal.kind() == PrincipalKind::Credential(CredentialKind::ConsoleSession);
+        let belongs = match self.by {
+            By::Bearer => true,
+            By::SessionCookie => !of_console,
+            By::ConsoleCookie => of_console,
+        };
+        if belongs { Ok(principal) } else { Err(ApiError::invalid_token()) }
     }
+}
+
+/// The one credential of a request. A Bearer, even a wrong one, is never passed over for a cookie.
+pub(crate) fn credential_of(method: &Method, path: &str, headers: &HeaderMap) -> Result<Shown, ApiError> {
+    if let Some(credential) = bearer(headers)? {
+        return Ok(Shown::bearer(credential));
+    }
+    let (cookie, by) = cookie(path, headers)?.ok_or_else(ApiError::missing_authorization)?;
     if !is_safe(method) {
-        let token = headers.get(CSRF_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if !cookies::csrf_matches(&cookie, token) {
-            return Err(ApiError::forbidden("CSRF validation failed"));
+        check_csrf(&cookie, headers)?;
+    }
+    Ok(Shown { credential: Plaintext::new(cookie), by })
+}
+
+/// The cookie that counts on this path, if there is any. An empty one is none.
+fn cookie(path: &str, headers: &HeaderMap) -> Result<Option<(String, By)>, ApiError> {
+    let mut order = [(cookies::AUTH, By::SessionCookie), (cookies::CONSOLE_AUTH, By::ConsoleCookie)];
+    if error::is_v1(path) {
+        order.reverse();
+    }
+    for (name, by) in order {
+        match cookies::read(headers, name) {
+            Some(Ok(value)) if value.is_empty() => {}
+            Some(Ok(value)) => return Ok(Some((value, by))),
+            Some(Err(_)) => return Err(ApiError::invalid_token()),
+            None => {}
         }
     }
-    Ok(Plaintext::new(cookie))
+    Ok(None)
+}
+
+/// A change by cookie carries a token that belongs to that very cookie.
+pub(crate) fn check_csrf(cookie: &str, headers: &HeaderMap) -> Result<(), ApiError> {
+    let token = headers.get(CSRF_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if cookies::csrf_matches(cookie, token) {
+        Ok(())
+    } else {
+        Err(ApiError::forbidden("CSRF validation failed"))
+    }
 }
 
 /// RFC 6750 section 2.1, the scheme in any letter case (RFC 9110 section 11.1).
@@ -88,8 +150,12 @@ fn bearer(headers: &HeaderMap) -> Result<Option<Plaintext>, ApiError> {
     Ok(Some(Plaintext::new(rest.trim())))
 }
 
-/// Asks the replica what the credential is good for.
-pub(crate) async fn verify(app: &App, credential: &Plaintext) -> Result<Principal, ApiError> {
+/// Asks the replica what the credential is good for, where it was shown.
+pub(crate) async fn verify(app: &App, shown: &Shown) -> Result<Principal, ApiError> {
+    shown.admits(principal(app, &shown.credential).await?)
+}
+
+async fn principal(app: &App, credential: &Plaintext) -> Result<Principal, ApiError> {
     let recognised = recognise(credential.expose()).ok_or_else(ApiError::invalid_token)?;
     let hash = credential.hash();
     if let Some(verdict) = app.replica.remembered(&hash) {
@@ -113,9 +179,9 @@ fn presented(
     match recognised {
         Recognised::Token(_) => Ok(Presented::Token(hash)),
         Recognised::Jwt => {
-            let Signed { user, session, expires_at } =
+            let Session { kind, user, session, expires_at } =
                 app.settings.signer.check(credential.expose()).ok_or_else(ApiError::invalid_token)?;
-            Ok(Presented::Session { hash, id: session, user, expires_at })
+            Ok(Presented::Session { hash, id: session, user, kind: kind.credential(), expires_at })
         }
     }
 }

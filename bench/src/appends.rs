@@ -96,6 +96,7 @@ impl Command for Append {
             expires_at: context.now,
             address: None,
             user_agent: None,
+            console: None,
         }
         .into();
         Ok(Decision::of((), [(self.session.into(), event)]))

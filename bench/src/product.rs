@@ -13,7 +13,7 @@ use tally_domain::{
     Command, EmailAddress, PersonCredential, Principal, authorize,
     credential::{CredentialKind, Plaintext, mint},
     login::{Digits, IssueCode, Verification, VerifyCode},
-    session::Origin,
+    session::{Opens, Origin},
     token::{MintToken, TokenRequest},
 };
 use tally_events::{CredentialId, LoginId, Position, SessionId, TokenId, UserId, seal::Key};
@@ -117,7 +117,7 @@ impl Product {
             may_sign_up: true,
             link: None,
             session: SessionId::new(),
-            lifetime: TimeDelta::days(1),
+            opens: Opens::Session { lifetime: TimeDelta::days(1) },
             origin: Origin::default(),
         };
         match execute(&self.replica, Principal::Anonymous, verify).await? {

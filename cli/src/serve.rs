@@ -8,12 +8,12 @@ use std::{
 };
 
 use tally_api::{
-    ApiSettings, App, AuthLimits, CookieSettings, Freshness, Providers, ProxyTrust, Signer,
+    ApiSettings, App, AuthLimits, CookieSettings, Freshness, Providers, ProxyTrust,
     mail::{Mailer, Outbox},
 };
 use tally_events::Position;
 use tally_fanout::{Replica, ReplicaSettings};
-use tally_store::{Clock, KeyRing, Limit, Store, StoreOptions};
+use tally_store::{Clock, Limit, Store, StoreOptions};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -77,7 +77,7 @@ async fn serve_with(config: &Config, database: &Opened, stop: watch::Receiver<bo
     let pool = tally_store::connect(database.serving.clone(), config.connections);
     refuse_if_outdated(&pool).await?;
     tally_projections::runner::register(&pool).await.map_err(Failure::Database)?;
-    let keys = KeyRing::unlock(pool.clone(), &secrets.master, &secrets.jwt_fingerprint()).await?;
+    let keys = secrets.unlock(pool.clone()).await?;
     let (store, committer) = Store::start(StoreOptions {
         database: database.serving.clone(),
         pool: pool.clone(),
@@ -148,7 +148,7 @@ fn api_settings(config: &Config, secrets: &Secrets) -> Result<ApiSettings, Failu
     let providers =
         Providers::new(config.providers.clone(), &config.public_origin, config.google_redirects.clone())?;
     Ok(ApiSettings {
-        signer: Signer::new(secrets.jwt.expose().as_bytes(), &secrets.jwt_fingerprint()),
+        signer: secrets.signer(),
         cookies: CookieSettings::new(&config.frontend_origin, config.cookie_domain.as_deref()),
         allowed_origins: config.allowed_origins.clone(),
         session_lifetime: config.session_lifetime,

@@ -99,8 +99,10 @@ pub const fn invalidation(recorded: &Recorded) -> Invalidation {
             }
         },
         (Event::Session(event), StreamId::Session(session)) => match event {
-            SessionEvent::Ended(_) => Invalidation::Of(Dependency::Session(session)),
-            SessionEvent::Started(_) => Invalidation::Nothing,
+            SessionEvent::Refreshed(_) | SessionEvent::Ended(_) => {
+                Invalidation::Of(Dependency::Session(session))
+            }
+            SessionEvent::Started(_) | SessionEvent::RefreshRepeated(_) => Invalidation::Nothing,
         },
         (Event::Token(event), StreamId::Token(token)) => match event {
             TokenEvent::Renewed(_) | TokenEvent::Revoked(_) => Invalidation::Of(Dependency::Token(token)),

@@ -20,6 +20,7 @@ pub mod membership;
 pub mod policy;
 pub mod principal;
 pub mod profile;
+pub mod refresh_token;
 pub mod session;
 pub mod share_link;
 pub mod signup;

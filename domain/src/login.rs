@@ -18,7 +18,7 @@ use crate::{
     email::EmailAddress,
     identity::Identity,
     policy::{Act, Action},
-    session::{self, Origin},
+    session::{Opens, Origin},
     user,
     world::{Command, Context, Decision, World},
 };
@@ -247,7 +247,7 @@ pub struct VerifyCode {
     /// whoever types the code, and names this very address.
     pub link: Option<Identity>,
     pub session: SessionId,
-    pub lifetime: TimeDelta,
+    pub opens: Opens,
     pub origin: Origin,
 }
 
@@ -299,7 +299,6 @@ impl Command for VerifyCode {
             let reason = RefusalReason::SignupProhibited;
             return Ok(self.refused(code, false, reason, Verification::SignupProhibited));
         }
-        let expires_at = context.now + self.lifetime;
         let verified = LoginCodeVerified { code_id: code.id, user_id: self.user, session_id: self.session };
         let mut events: Vec<(StreamId, Event)> = vec![(self.login.into(), verified.into())];
         if !user.registered {
@@ -308,9 +307,11 @@ impl Command for VerifyCode {
         if let Some(identity) = &self.link {
             events.push((self.user.into(), identity.linked(IdentityProof::EmailCode).into()));
         }
-        let started = session::started(self.user, SessionMethod::EmailCode, None, expires_at, &self.origin);
-        events.push((self.session.into(), started.into()));
-        let outcome = Verification::Verified { user: self.user, session: self.session, expires_at };
+        let method = SessionMethod::EmailCode;
+        let started = self.opens.started(self.user, method, context.now, &self.origin);
+        let (user, session, expires_at) = (self.user, self.session, started.expires_at);
+        events.push((session.into(), started.into()));
+        let outcome = Verification::Verified { user, session, expires_at };
         Ok(Decision::of(outcome, events))
     }
 }

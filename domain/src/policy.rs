@@ -15,7 +15,11 @@ pub enum Action {
     VerifyLoginCode,
     DeclareLoginCodeUndeliverable,
     LogInByIdentity,
+    RefreshSession,
+    RevokeRefreshToken,
+    ListSessions,
     EndSession,
+    EndOtherSessions,
     StartCommandLineSession,
     MintPersonalAccessToken,
     RenewPersonalAccessToken,
@@ -73,14 +77,19 @@ const SESSION_ONLY: &str = "a session is required";
 const OPERATOR_ONLY: &str = "an operator on the machine is required";
 const SERVER_ONLY: &str = "only the server itself knows this";
 const LOGIN_DOOR: &str = "the login routes take no credential";
+const REFRESH_TOKEN: &str = "a refresh token is its own proof and takes no credential beside";
 
 /// The table.
-pub const RULES: [Rule; 37] = [
+pub const RULES: [Rule; 41] = [
     rule(Action::IssueLoginCode, &[ANONYMOUS], LOGIN_DOOR),
     rule(Action::VerifyLoginCode, &[ANONYMOUS], LOGIN_DOOR),
     rule(Action::DeclareLoginCodeUndeliverable, &[SERVER], SERVER_ONLY),
     rule(Action::LogInByIdentity, &[ANONYMOUS], LOGIN_DOOR),
-    rule(Action::EndSession, &[SESSION, CONSOLE], SESSION_ONLY),
+    rule(Action::RefreshSession, &[ANONYMOUS], REFRESH_TOKEN),
+    rule(Action::RevokeRefreshToken, &[ANONYMOUS], REFRESH_TOKEN),
+    rule(Action::ListSessions, &[SESSION, CONSOLE, PAT], PERSON),
+    rule(Action::EndSession, &[SESSION, CONSOLE, PAT], PERSON),
+    rule(Action::EndOtherSessions, &[SESSION, CONSOLE, PAT], PERSON),
     rule(Action::StartCommandLineSession, &[SESSION], SESSION_ONLY),
     rule(Action::MintPersonalAccessToken, &[SESSION, CONSOLE, PAT], PERSON),
     rule(Action::RenewPersonalAccessToken, &[PAT], "only personal access tokens can be renewed"),

@@ -23,8 +23,19 @@ pub enum Principal {
 /// What a person showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PersonCredential {
-    Session { id: SessionId, expires_at: DateTime<Utc> },
-    PersonalAccessToken { id: TokenId, expires_at: Option<DateTime<Utc>> },
+    Session {
+        id: SessionId,
+        expires_at: DateTime<Utc>,
+    },
+    /// By an access token; its expiry, which comes long before the session's.
+    ConsoleSession {
+        id: SessionId,
+        expires_at: DateTime<Utc>,
+    },
+    PersonalAccessToken {
+        id: TokenId,
+        expires_at: Option<DateTime<Utc>>,
+    },
 }
 
 /// What policy distinguishes.
@@ -86,7 +97,7 @@ impl PersonCredential {
     #[must_use]
     pub const fn id(&self) -> CredentialId {
         match self {
-            Self::Session { id, .. } => CredentialId::Session(*id),
+            Self::Session { id, .. } | Self::ConsoleSession { id, .. } => CredentialId::Session(*id),
             Self::PersonalAccessToken { id, .. } => CredentialId::Token(*id),
         }
     }
@@ -95,6 +106,7 @@ impl PersonCredential {
     pub const fn kind(&self) -> CredentialKind {
         match self {
             Self::Session { .. } => CredentialKind::Session,
+            Self::ConsoleSession { .. } => CredentialKind::ConsoleSession,
             Self::PersonalAccessToken { .. } => CredentialKind::PersonalAccessToken,
         }
     }
@@ -103,7 +115,7 @@ impl PersonCredential {
     #[must_use]
     pub const fn expires_at(&self) -> Option<DateTime<Utc>> {
         match self {
-            Self::Session { expires_at, .. } => Some(*expires_at),
+            Self::Session { expires_at, .. } | Self::ConsoleSession { expires_at, .. } => Some(*expires_at),
             Self::PersonalAccessToken { expires_at, .. } => *expires_at,
         }
     }

@@ -1,10 +1,13 @@
 //! A session.
 
+mod console;
+mod ending;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tally_events::{
-    CredentialId, Event, Personal, Position, Recorded, SessionEvent, SessionId, StreamId, UserId,
-    session::{SessionEndReason, SessionEnded, SessionMethod, SessionStarted},
+    CredentialId, Event, Hidden, Personal, Position, Recorded, SessionEvent, SessionId, StreamId, UserId,
+    session::{ConsoleStarted, SessionMethod, SessionStarted},
 };
 
 use crate::{
@@ -12,6 +15,12 @@ use crate::{
     principal::{PersonCredential, Principal},
     world::{Command, Context, Decision, World},
 };
+
+pub use console::{
+    ACCESS_LIFETIME, CONSOLE_LIFETIME_MAX, Console, REFRESH_GRACE, REFRESH_LIFETIME, REPEATS_MAX,
+    RefreshRefusal, RefreshSession, Refreshed, RevokeRefreshToken, Used,
+};
+pub use ending::{EndOtherSessions, EndSession};
 
 /// What decisions need to know of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,9 +34,13 @@ pub struct Started {
     pub user: UserId,
     /// How the person proved who they are.
     pub method: SessionMethod,
+    /// The session that made this one.
+    pub minted_by: Option<CredentialId>,
     /// Of the event that started it.
     pub position: Position,
     pub expires_at: DateTime<Utc>,
+    /// What a console session has beside; none for any other.
+    pub console: Option<Console>,
 }
 
 impl Session {
@@ -40,9 +53,22 @@ impl Session {
                 self.started = Some(Started {
                     user: e.user_id,
                     method: e.method,
+                    minted_by: e.minted_by,
                     position: recorded.position,
                     expires_at: e.expires_at,
+                    console: e.console.as_ref().map(Console::started),
                 });
+            }
+            SessionEvent::Refreshed(e) => {
+                if let Some(Started { expires_at, console: Some(console), .. }) = &mut self.started {
+                    *expires_at = e.expires_at;
+                    console.refreshed(e, recorded.recorded_at);
+                }
+            }
+            SessionEvent::RefreshRepeated(e) => {
+                if let Some(Started { console: Some(console), .. }) = &mut self.started {
+                    console.repeated(e);
+                }
             }
             SessionEvent::Ended(_) => self.ended = true,
         }
@@ -90,7 +116,36 @@ pub(crate) fn started(
     origin: &Origin,
 ) -> SessionStarted {
     let (address, user_agent) = (origin.address(), origin.user_agent());
-    SessionStarted { user_id, method, minted_by, expires_at, address, user_agent }
+    SessionStarted { user_id, method, minted_by, expires_at, address, user_agent, console: None }
+}
+
+/// What a login opens.
+#[derive(Clone, Debug)]
+pub enum Opens {
+    /// A session that lasts as long as the JWT that shows it.
+    Session { lifetime: TimeDelta },
+    /// A session of the web console, and what recognises its first refresh token.
+    Console { refresh_hash: Hidden },
+}
+
+impl Opens {
+    /// The event that opens it.
+    pub(crate) fn started(
+        &self,
+        user: UserId,
+        method: SessionMethod,
+        now: DateTime<Utc>,
+        origin: &Origin,
+    ) -> SessionStarted {
+        match self {
+            Self::Session { lifetime } => started(user, method, None, now + *lifetime, origin),
+            Self::Console { refresh_hash } => {
+                let ends_at = now + CONSOLE_LIFETIME_MAX;
+                let console = Some(ConsoleStarted { refresh_hash: refresh_hash.clone(), ends_at });
+                SessionStarted { console, ..started(user, method, None, now + REFRESH_LIFETIME, origin) }
+            }
+        }
+    }
 }
 
 /// The rules of a session.
@@ -150,41 +205,6 @@ impl Command for StartCommandLineSession {
         let expires_at = context.now + self.lifetime;
         let event = started(self.user, SessionMethod::CommandLine, Some(parent), expires_at, &self.origin);
         Ok(Decision::of(expires_at, [(self.session.into(), event.into())]))
-    }
-}
-
-/// The person logs out.
-///
-/// Unlike what makes something new, this does not ask whether the credential shown is still good:
-/// to revoke is always safe, also for one that ended a moment ago.
-#[derive(Clone, Copy, Debug)]
-pub struct EndSession {
-    pub session: SessionId,
-}
-
-impl Act for EndSession {
-    const ACTION: Action = Action::EndSession;
-}
-
-impl Command for EndSession {
-    type Outcome = ();
-    type Refusal = SessionRefusal;
-    const REVOKES: bool = true;
-
-    fn reads(&self) -> Vec<StreamId> {
-        vec![self.session.into()]
-    }
-
-    /// Another person's session is left alone, as if it did not exist.
-    fn decide(&self, world: &World, context: &Context) -> Result<Decision<()>, SessionRefusal> {
-        let session = world.session(self.session);
-        match &session.started {
-            Some(started) if !session.ended && Some(started.user) == context.principal.user() => {
-                let event = SessionEnded { user_id: started.user, reason: SessionEndReason::LoggedOut };
-                Ok(Decision::of((), [(self.session.into(), event.into())]))
-            }
-            Some(_) | None => Ok(Decision::unchanged(())),
-        }
     }
 }
 

@@ -51,6 +51,11 @@ pub(crate) const fn by_session(id: SessionId) -> Principal {
     person(ADA, PersonCredential::Session { id, expires_at: DateTime::<Utc>::MAX_UTC })
 }
 
+/// Ada, by an access token of a console session.
+pub(crate) const fn by_console(id: SessionId) -> Principal {
+    person(ADA, PersonCredential::ConsoleSession { id, expires_at: DateTime::<Utc>::MAX_UTC })
+}
+
 /// Ada, by a personal access token.
 pub(crate) const fn by_token(id: TokenId) -> Principal {
     person(ADA, PersonCredential::PersonalAccessToken { id, expires_at: None })
@@ -146,6 +151,7 @@ pub(crate) fn logged_in(user: UserId) -> [Fact; 2] {
         expires_at: after(TimeDelta::days(30)),
         address: None,
         user_agent: None,
+        console: None,
     };
     [fact(user, UserRegistered { email, name }), fact(session_of(user), started)]
 }

@@ -128,7 +128,7 @@ states! {
 
 impl State {
     /// Raise it when the shape or meaning of any state changes: older snapshots are then ignored.
-    pub const SNAPSHOT_VERSION: i16 = 1;
+    pub const SNAPSHOT_VERSION: i16 = 2;
 }
 
 /// The streams a command reads, folded, each with the version the decision rests on.

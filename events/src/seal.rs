@@ -1,8 +1,8 @@
 //! The seal: AES-256-GCM-SIV (RFC 8452) under a key per subject.
 //!
 //! Keys form a hierarchy: the master key wraps the root keys (key-encryption key, blind-index key,
-//! login-code key); the key-encryption key wraps one key per subject; a subject key seals fields.
-//! Deleting a subject key makes every field sealed under it unreadable, everywhere, at once.
+//! login-code key, refresh-token key); the key-encryption key wraps one key per subject; a subject key
+//! seals fields. Deleting a subject key makes every field sealed under it unreadable, everywhere, at once.
 //!
 //! The nonce is derived from what is authenticated. A place in the log is sealed at most once per
 //! key, and should a retry seal a second text at the same place, GCM-SIV reveals at most whether

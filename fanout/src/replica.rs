@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, RwLock};
 use sqlx::{Connection, PgConnection};
-use tally_domain::{Authorized, Command, PersonCredential, Principal, Verdict, credential::CredentialHash};
+use tally_domain::{
+    Authorized, Command, PersonCredential, Principal, PrincipalKind, Verdict,
+    credential::{CredentialHash, CredentialKind},
+};
 use tally_events::{Position, SessionId, UserId};
 use tally_projections::credentials::Standing;
 use tally_store::{ExecuteError, Executed, RequestContext, Store};
@@ -74,6 +77,8 @@ pub enum Presented {
         hash: CredentialHash,
         id: SessionId,
         user: UserId,
+        /// Which kind of session it says it shows.
+        kind: CredentialKind,
         expires_at: DateTime<Utc>,
     },
 }
@@ -85,16 +90,22 @@ impl Presented {
         }
     }
 
-    /// A session lasts no longer than the JWT that shows it. One that names another person than its
-    /// session does was not made here: none.
+    /// A session lasts no longer than the JWT that shows it. One that names another person or another
+    /// kind than its session does was not made here: none.
     pub(crate) fn limit(&self, mut verdict: Verdict) -> Option<Verdict> {
-        let Self::Session { user, expires_at: claimed, .. } = self else { return Some(verdict) };
-        if let Principal::Person { credential: PersonCredential::Session { expires_at, .. }, .. } =
-            &mut verdict.principal
+        let Self::Session { user, kind, expires_at: claimed, .. } = self else { return Some(verdict) };
+        if let Principal::Person {
+            credential:
+                PersonCredential::Session { expires_at, .. } | PersonCredential::ConsoleSession { expires_at, .. },
+            ..
+        } = &mut verdict.principal
         {
             *expires_at = (*expires_at).min(*claimed);
         }
-        (verdict.principal.user() == Some(*user)).then_some(verdict)
+        let principal = &verdict.principal;
+        let is_shown =
+            principal.user() == Some(*user) && principal.kind() == PrincipalKind::Credential(*kind);
+        is_shown.then_some(verdict)
     }
 }
 

@@ -5,7 +5,11 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor, PgPool};
-use tally_domain::{PersonCredential, Verdict, credential::CredentialHash};
+use tally_domain::{
+    PersonCredential, Verdict,
+    credential::{CredentialHash, CredentialKind},
+    session::ACCESS_LIFETIME,
+};
 use tally_events::{
     CredentialId, Event, Position, Recorded, SessionId, TokenEvent, TokenId, UserId, token::TokenMinted,
 };
@@ -188,8 +192,9 @@ pub async fn find_sessions(
 ) -> Result<Vec<Found>, sqlx::Error> {
     let wanted: Vec<Uuid> = sessions.iter().map(|session| session.0).collect();
     let rows = sqlx::query!(
-        r#"select h.position as head, s.id as "id?", s.user_id as "user_id?", s.expires_at as "expires_at?",
-                  s.ended_at, u.suspended as "suspended?",
+        r#"select h.position as head, s.id as "id?", s.user_id as "user_id?", s.kind as "kind?",
+                  s.expires_at as "expires_at?", s.ended_at,
+                  coalesce(s.refreshed_at, s.started_at) as "refreshed_at?", u.suspended as "suspended?",
                   (s.position > u.credentials_after) as current
              from log_head h
              left join sessions s on s.id = any($1)
@@ -201,7 +206,13 @@ pub async fn find_sessions(
     let head = head(rows.first().map(|row| row.head))?;
     let live = rows.into_iter().filter(|row| row.ended_at.is_none()).filter_map(|row| {
         let (id, expires_at) = (SessionId(row.id?), row.expires_at?);
-        let credential = PersonCredential::Session { id, expires_at };
+        let credential = if row.kind? == CredentialKind::ConsoleSession.row().name {
+            // Whatever an access token says of itself, none is given but with a refresh.
+            let expires_at = expires_at.min(row.refreshed_at? + ACCESS_LIFETIME);
+            PersonCredential::ConsoleSession { id, expires_at }
+        } else {
+            PersonCredential::Session { id, expires_at }
+        };
         Some((id.0, standing(UserId(row.user_id?), credential, row.suspended, row.current)))
     });
     let live: HashMap<Uuid, Standing> = live.collect();

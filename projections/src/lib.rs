@@ -32,7 +32,7 @@ use tally_store::Projection;
 
 /// Raise it whenever the version of an inline projection rises: an older release that still runs
 /// then refuses to write what it cannot project.
-pub const INLINE_VERSION: i32 = 2;
+pub const INLINE_VERSION: i32 = 3;
 
 /// What is written in the transaction of the events, in the order it is written.
 #[must_use]

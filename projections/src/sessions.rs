@@ -2,14 +2,19 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
+use tally_domain::{Action, Authorized, credential::CredentialKind, policy::Act};
 use tally_events::{
-    CredentialId, Event, Recorded, SessionEvent,
+    CredentialId, Event, Position, Recorded, SessionEvent, SessionId, Subject, UserId,
     session::{SessionMethod, SessionStarted},
 };
-use tally_store::Projection;
+use tally_store::{KeyRing, Projection};
+use uuid::Uuid;
 
-use crate::{by_id::ById, rows::Rows};
+use crate::{by_id::ById, rows::Rows, users::QueryError};
+
+/// Sessions in one answer: the list has no pages.
+const SESSIONS_MAX: i64 = 1000;
 
 pub struct Sessions;
 
@@ -20,7 +25,7 @@ impl Projection for Sessions {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -38,45 +43,44 @@ impl Projection for Sessions {
             let Event::Session(event) = &recorded.event else { continue };
             match event {
                 SessionEvent::Started(event) => sessions.create(id).started = Some((event, recorded)),
+                SessionEvent::Refreshed(event) => {
+                    let session = sessions.change(id);
+                    session.refreshed_at = Some(recorded.recorded_at);
+                    session.expires_at = Some(event.expires_at);
+                }
+                SessionEvent::RefreshRepeated(_) => {
+                    sessions.change(id).refreshed_at = Some(recorded.recorded_at);
+                }
                 SessionEvent::Ended(_) => sessions.change(id).ended_at = Some(recorded.recorded_at),
             }
         }
         let mut started = Rows::new(
-            "copy sessions (id, user_id, method, minted_by, started_at, expires_at, ended_at, address, user_agent,
-                            position) from stdin (format binary)",
+            "copy sessions (id, user_id, kind, method, minted_by, started_at, refreshed_at, expires_at, ended_at,
+                            address, user_agent, position) from stdin (format binary)",
         );
-        let (mut ended, mut ended_at) = (Vec::new(), Vec::new());
+        let mut changed = Changed::default();
         for (id, session) in sessions.into_rows() {
-            if let Some((event, recorded)) = session.started {
-                started.push(&[
-                    &id,
-                    &event.user_id.0,
-                    &method(event.method),
-                    &event.minted_by.map(CredentialId::uuid),
-                    &recorded.recorded_at,
-                    &event.expires_at,
-                    &session.ended_at,
-                    &event.address,
-                    &event.user_agent,
-                    &recorded.position,
-                ]);
-            } else {
-                ended.push(id);
-                ended_at.push(session.ended_at);
-            }
+            let Some((event, recorded)) = session.started else {
+                changed.push(id, &session);
+                continue;
+            };
+            started.push(&[
+                &id,
+                &event.user_id.0,
+                &kind(event).row().name,
+                &method(event.method),
+                &event.minted_by.map(CredentialId::uuid),
+                &recorded.recorded_at,
+                &session.refreshed_at,
+                &session.expires_at.unwrap_or(event.expires_at),
+                &session.ended_at,
+                &event.address,
+                &event.user_agent,
+                &recorded.position,
+            ]);
         }
         started.append(connection).await?;
-        if !ended.is_empty() {
-            sqlx::query!(
-                r#"update sessions s set ended_at = e.at
-                     from unnest($1::uuid[], $2::timestamptz[]) as e(id, at) where s.id = e.id"#,
-                &ended,
-                &ended_at as &[Option<DateTime<Utc>>],
-            )
-            .execute(connection)
-            .await?;
-        }
-        Ok(())
+        changed.update(connection).await
     }
 }
 
@@ -84,7 +88,58 @@ impl Projection for Sessions {
 #[derive(Default)]
 struct Session<'a> {
     started: Option<(&'a SessionStarted, &'a Recorded)>,
+    refreshed_at: Option<DateTime<Utc>>,
+    /// None: it was not moved.
+    expires_at: Option<DateTime<Utc>>,
     ended_at: Option<DateTime<Utc>>,
+}
+
+/// Changes to sessions that started before; what an absent value says nothing of stays.
+#[derive(Default)]
+struct Changed {
+    ids: Vec<Uuid>,
+    refreshed_at: Vec<Option<DateTime<Utc>>>,
+    expires_at: Vec<Option<DateTime<Utc>>>,
+    ended_at: Vec<Option<DateTime<Utc>>>,
+}
+
+impl Changed {
+    fn push(&mut self, id: Uuid, session: &Session) {
+        self.ids.push(id);
+        self.refreshed_at.push(session.refreshed_at);
+        self.expires_at.push(session.expires_at);
+        self.ended_at.push(session.ended_at);
+    }
+
+    async fn update(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if self.ids.is_empty() {
+            return Ok(());
+        }
+        sqlx::query!(
+            r#"update sessions s
+                  set refreshed_at = coalesce(e.refreshed_at, s.refreshed_at),
+                      expires_at = coalesce(e.expires_at, s.expires_at),
+                      ended_at = coalesce(e.ended_at, s.ended_at)
+                 from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[])
+                   as e(id, refreshed_at, expires_at, ended_at)
+                where s.id = e.id"#,
+            &self.ids,
+            &self.refreshed_at as &[Option<DateTime<Utc>>],
+            &self.expires_at as &[Option<DateTime<Utc>>],
+            &self.ended_at as &[Option<DateTime<Utc>>],
+        )
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}
+
+/// What kind of credential shows a session that started so.
+const fn kind(event: &SessionStarted) -> CredentialKind {
+    match event.console {
+        Some(_) => CredentialKind::ConsoleSession,
+        None => CredentialKind::Session,
+    }
 }
 
 const fn method(method: SessionMethod) -> &'static str {
@@ -93,4 +148,149 @@ const fn method(method: SessionMethod) -> &'static str {
         SessionMethod::CommandLine => "command_line",
         SessionMethod::Identity => "identity",
     }
+}
+
+/// The live sessions of the person who asks, newest first.
+#[derive(Clone, Copy, Debug)]
+pub struct ListSessions {
+    pub now: DateTime<Utc>,
+}
+
+impl Act for ListSessions {
+    const ACTION: Action = Action::ListSessions;
+}
+
+/// A session, opened for its owner.
+#[derive(Clone)]
+pub struct SessionEntry {
+    pub id: SessionId,
+    /// `session` or `console_session`.
+    pub kind: String,
+    /// How the person proved who they are.
+    pub method: String,
+    /// Where it was started from, and by what.
+    pub address: Option<String>,
+    pub user_agent: Option<String>,
+    pub started_at: DateTime<Utc>,
+    /// Its last refresh. None for a session that has none: what is used and when is not written here.
+    pub refreshed_at: Option<DateTime<Utc>>,
+    pub expires_at: DateTime<Utc>,
+    /// The session that started it.
+    pub minted_by: Option<SessionId>,
+}
+
+/// Lists the asking person's live sessions: neither ended nor expired, nor from before a suspension.
+///
+/// # Errors
+/// When the database does not answer or a field does not open.
+pub async fn list_sessions(
+    pool: &PgPool,
+    keys: &KeyRing,
+    query: &Authorized<ListSessions>,
+) -> Result<Vec<SessionEntry>, QueryError> {
+    let Some(user) = query.principal().user() else { return Ok(Vec::new()) };
+    let rows = sqlx::query!(
+        r#"select s.id, s.kind, s.method, s.minted_by, s.started_at, s.refreshed_at, s.expires_at, s.address,
+                  s.user_agent, k.wrapped as "wrapped?"
+             from sessions s
+             join users u on u.id = s.user_id
+             left join keys.subject k on k.kind = 'user' and k.id = s.user_id
+            where s.user_id = $1 and s.ended_at is null and s.expires_at > $2 and s.position > u.credentials_after
+            order by s.position desc
+            limit $3"#,
+        user.0,
+        query.get().now,
+        SESSIONS_MAX,
+    )
+    .fetch_all(pool)
+    .await?;
+    let wrapped = rows.first().and_then(|row| row.wrapped.clone());
+    let sealed: Vec<&str> =
+        rows.iter().flat_map(|row| [&row.address, &row.user_agent]).flatten().map(String::as_str).collect();
+    let mut opened = keys.open_texts_with(Subject::User(user), wrapped.as_deref(), &sealed)?.into_iter();
+    let mut open = |column: &Option<String>| {
+        let text = column.as_ref().and_then(|_| opened.next().flatten())?;
+        Some(text.as_str().to_owned())
+    };
+    let entries = rows.iter().map(|row| SessionEntry {
+        id: SessionId(row.id),
+        kind: row.kind.clone(),
+        method: row.method.clone(),
+        address: open(&row.address),
+        user_agent: open(&row.user_agent),
+        started_at: row.started_at,
+        refreshed_at: row.refreshed_at,
+        expires_at: row.expires_at,
+        minted_by: row.minted_by.map(SessionId),
+    });
+    Ok(entries.collect())
+}
+
+/// Live sessions of a person's other than `current`, `limit` at most: those that had started when the
+/// log stood at `until`, and those that an ended session had started since.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn other_sessions(
+    pool: &PgPool,
+    owner: UserId,
+    current: Option<SessionId>,
+    until: Position,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<SessionId>, sqlx::Error> {
+    let rows = sqlx::query_scalar!(
+        r#"select s.id
+             from sessions s
+             left join sessions parent on parent.id = s.minted_by
+            where s.user_id = $1 and s.ended_at is null and s.expires_at > $4 and s.id is distinct from $2
+              and (s.position <= $3 or parent.ended_at is not null)
+            order by s.position
+            limit $5"#,
+        owner.0,
+        current.map(Uuid::from),
+        until.0,
+        now,
+        limit,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(SessionId).collect())
+}
+
+/// The live sessions of a person's that one of theirs started, `limit` at most.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn sessions_below(
+    pool: &PgPool,
+    owner: UserId,
+    parent: SessionId,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<SessionId>, sqlx::Error> {
+    let rows = sqlx::query_scalar!(
+        r#"select id from sessions
+            where minted_by = $1 and user_id = $2 and ended_at is null and expires_at > $3
+            order by position
+            limit $4"#,
+        parent.0,
+        owner.0,
+        now,
+        limit,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(SessionId).collect())
+}
+
+/// Whose session it is.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn owner_of(pool: &PgPool, session: SessionId) -> Result<Option<UserId>, sqlx::Error> {
+    let owner = sqlx::query_scalar!("select user_id from sessions where id = $1", session.0)
+        .fetch_optional(pool)
+        .await?;
+    Ok(owner.map(UserId))
 }

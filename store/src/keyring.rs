@@ -33,6 +33,9 @@ const LOGIN_CODE: &str = "login-code";
 const CARRIED: &str = "carried";
 /// Random bytes that begin what a client carries, so that no two are alike.
 const CARRIED_ID_BYTES: usize = 16;
+const REFRESH_TOKEN: &str = "refresh-token";
+
+const SIGNING_SECRET: &str = "JWT_SECRET";
 
 /// Why the keys could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -41,11 +44,21 @@ pub enum KeyRingError {
     Database(#[from] sqlx::Error),
     #[error(
         "the {what} of this process is not the one this database was set up with (fingerprint {found}, \
-         expected {expected}): give it the original, or another database"
+         expected {expected}): give it the original, or another database{}",
+        rotation(what)
     )]
     Fingerprint { what: &'static str, found: String, expected: String },
     #[error("a stored key does not open")]
     Seal(#[from] SealError),
+}
+
+/// What else would be right, where a secret can be replaced.
+fn rotation(what: &str) -> &'static str {
+    if what == SIGNING_SECRET {
+        "; to replace it, name the original in TALLY_JWT_SECRET_PREVIOUS"
+    } else {
+        ""
+    }
 }
 
 /// The unlocked keys of this installation.
@@ -56,6 +69,7 @@ pub struct KeyRing {
     blind_index: Key,
     login_code: Key,
     carried: Key,
+    refresh_token: Key,
     /// Keys that were just read, and when.
     sealing: Arc<Cache<Subject, (Key, Instant)>>,
 }
@@ -66,14 +80,30 @@ impl KeyRing {
     /// # Errors
     /// When the master key or the signing secret is not the one this database was set up with.
     pub async fn unlock(pool: PgPool, master: &Key, signing_secret: &Key) -> Result<Self, KeyRingError> {
-        check_fingerprint(&pool, "master key", &master.fingerprint()).await?;
-        check_fingerprint(&pool, "JWT_SECRET", &signing_secret.fingerprint()).await?;
+        Self::unlock_rotated(pool, master, signing_secret, &[]).await
+    }
+
+    /// The same, for a process that also verifies what other signing secrets have signed. If this
+    /// database knows one of those, it knows the one that signs from now on.
+    ///
+    /// # Errors
+    /// When the master key, or every one of the signing secrets, is another than this database knows.
+    pub async fn unlock_rotated(
+        pool: PgPool,
+        master: &Key,
+        signing_secret: &Key,
+        verifying: &[Key],
+    ) -> Result<Self, KeyRingError> {
+        check_fingerprint(&pool, "master key", &master.fingerprint(), &[]).await?;
+        let verifying: Vec<String> = verifying.iter().map(Key::fingerprint).collect();
+        check_fingerprint(&pool, SIGNING_SECRET, &signing_secret.fingerprint(), &verifying).await?;
         let wrapping = master.derive("wrap root keys");
         Ok(Self {
             key_encryption: root_key(&pool, &wrapping, KEY_ENCRYPTION).await?,
             blind_index: root_key(&pool, &wrapping, BLIND_INDEX).await?,
             login_code: root_key(&pool, &wrapping, LOGIN_CODE).await?,
             carried: root_key(&pool, &wrapping, CARRIED).await?,
+            refresh_token: root_key(&pool, &wrapping, REFRESH_TOKEN).await?,
             sealing: Arc::new(Cache::new(SEALING_KEYS_MAX)),
             pool,
         })
@@ -83,6 +113,12 @@ impl KeyRing {
     #[must_use]
     pub const fn login_code(&self) -> &Key {
         &self.login_code
+    }
+
+    /// The key that tells refresh tokens of this installation from others.
+    #[must_use]
+    pub const fn refresh_token(&self) -> &Key {
+        &self.refresh_token
     }
 
     /// What a unique thing is found by: a keyed hash that reveals nothing of it.
@@ -275,7 +311,14 @@ async fn root_key(pool: &PgPool, wrapping: &Key, name: &str) -> Result<Key, KeyR
     Ok(wrapping.unwrap(name, &stored)?)
 }
 
-async fn check_fingerprint(pool: &PgPool, what: &'static str, found: &str) -> Result<(), KeyRingError> {
+/// Compares what the database knows with what this process has. Where it knows one of `replaced`, it is
+/// told `found` in its place.
+async fn check_fingerprint(
+    pool: &PgPool,
+    what: &'static str,
+    found: &str,
+    replaced: &[String],
+) -> Result<(), KeyRingError> {
     sqlx::query!(
         "insert into keys.fingerprint (name, value) values ($1, $2) on conflict do nothing",
         what,
@@ -283,12 +326,30 @@ async fn check_fingerprint(pool: &PgPool, what: &'static str, found: &str) -> Re
     )
     .execute(pool)
     .await?;
-    let expected = sqlx::query_scalar!("select value from keys.fingerprint where name = $1", what)
-        .fetch_one(pool)
+    // Most starts replace nothing, and then nothing is written.
+    let known = known_fingerprint(pool, what).await?;
+    if known == found {
+        return Ok(());
+    }
+    if replaced.contains(&known) {
+        sqlx::query!(
+            "update keys.fingerprint set value = $3 where name = $1 and value = $2",
+            what,
+            known,
+            found
+        )
+        .execute(pool)
         .await?;
-    if expected == found {
+    }
+    // Another replica may have been faster, with the same secrets or with others.
+    let expected = known_fingerprint(pool, what).await?;
+    if expected == found || replaced.contains(&expected) {
         Ok(())
     } else {
         Err(KeyRingError::Fingerprint { what, found: found.to_owned(), expected })
     }
+}
+
+async fn known_fingerprint(pool: &PgPool, what: &str) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar!("select value from keys.fingerprint where name = $1", what).fetch_one(pool).await
 }

@@ -36,6 +36,16 @@ pub struct Login {
     pub csrf_cookie: String,
 }
 
+/// Somebody who has opened a console session: its cookies, as a browser keeps them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Console {
+    pub id: String,
+    /// The access token, a JWT.
+    pub access: String,
+    pub refresh: String,
+    pub csrf: String,
+}
+
 impl Client {
     pub(crate) fn new(base: &str, log: Arc<Watch>) -> Self {
         let http = reqwest::Client::builder()
@@ -104,6 +114,26 @@ impl Client {
         }
     }
 
+    /// Opens a console session by an e-mailed code.
+    pub async fn open_console(&self, email: &str) -> Console {
+        let code = self.code(email).await;
+        let answer = answer(self.post("/v1/sessions", &json!({ "email": email, "code": code }))).await;
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        Console::of(&answer)
+    }
+
+    /// A request as a browser sends it that holds a console session, with the CSRF token in a change.
+    pub fn by_console(&self, method: Method, path: &str, console: &Console) -> RequestBuilder {
+        let is_change = !matches!(method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let request = self.request(method, path).header("cookie", console.cookies(path));
+        if is_change { request.header("x-csrf-token", &console.csrf) } else { request }
+    }
+
+    /// The next tokens for a refresh token.
+    pub fn refresh(&self, console: &Console) -> RequestBuilder {
+        self.by_console(Method::POST, "/v1/sessions/refresh", console)
+    }
+
     /// Mints a personal access token: its id and the token.
     pub async fn mint(&self, credential: &str, name: &str) -> (String, String) {
         let request = self.post("/api/tokens", &json!({ "name": name })).bearer_auth(credential);
@@ -121,6 +151,34 @@ impl Client {
             200 => true,
             401 | 403 => false,
             status => panic!("{status}: {}", answer.text),
+        }
+    }
+}
+
+impl Console {
+    /// What an answer made of it.
+    ///
+    /// # Panics
+    /// When the answer sets no such cookies.
+    #[must_use]
+    pub fn of(answer: &Answer) -> Self {
+        let cookie = |name| answer.cookie(name).unwrap_or_else(|| panic!("{name}: {:?}", answer.headers)).0;
+        Self {
+            id: answer.json()["id"].as_str().expect("an id").to_owned(),
+            access: cookie("remoco_auth"),
+            refresh: cookie("remoco_refresh"),
+            csrf: cookie("remoco_csrf"),
+        }
+    }
+
+    /// The cookies that are sent to a path.
+    #[must_use]
+    pub fn cookies(&self, path: &str) -> String {
+        let everywhere = format!("remoco_auth={}; remoco_csrf={}", self.access, self.csrf);
+        if path.starts_with("/v1/sessions") {
+            format!("{everywhere}; remoco_refresh={}", self.refresh)
+        } else {
+            everywhere
         }
     }
 }

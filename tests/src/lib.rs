@@ -21,7 +21,7 @@ mod watch;
 
 use std::time::{Duration, Instant};
 
-pub use client::{Answer, Client, Login};
+pub use client::{Answer, Client, Console, Login};
 pub use issuer::Issuer;
 pub use marks::Marks;
 pub use postgres::TempPostgres;

@@ -51,12 +51,20 @@ select r.stream_id as id, pg_temp.sealed(r, 'email') as email, pg_temp.latest(r.
  where r.name = 'user.registered';
 
 create temporary view oracle_sessions as
-select s.stream_id as id, (s.payload->>'user_id')::uuid as user_id, s.payload->>'method' as method,
-       (s.payload->'minted_by'->>'id')::uuid as minted_by, s.recorded_at as started_at,
-       (s.payload->>'expires_at')::timestamptz as expires_at, e.recorded_at as ended_at,
+select s.stream_id as id, (s.payload->>'user_id')::uuid as user_id,
+       case when s.payload ? 'console' then 'console_session' else 'session' end as kind,
+       s.payload->>'method' as method, (s.payload->'minted_by'->>'id')::uuid as minted_by,
+       s.recorded_at as started_at, seen.at as refreshed_at,
+       coalesce(refreshed.expires_at, (s.payload->>'expires_at')::timestamptz) as expires_at,
+       e.recorded_at as ended_at,
        pg_temp.sealed(s, 'address') as address, pg_temp.sealed(s, 'user_agent') as user_agent, s.position
   from facts s
   left join facts e on e.stream_id = s.stream_id and e.name = 'session.ended'
+ cross join lateral (select max(r.recorded_at) as at from facts r
+                      where r.stream_id = s.stream_id and r.name in ('session.refreshed', 'session.refresh_repeated')) as seen
+  left join lateral (select (r.payload->>'expires_at')::timestamptz as expires_at from facts r
+                      where r.stream_id = s.stream_id and r.name = 'session.refreshed'
+                      order by r.position desc limit 1) as refreshed on true
  where s.name = 'session.started';
 
 create temporary view oracle_tokens as
@@ -141,6 +149,8 @@ create temporary view visible (name, clear, sealed) as values
     ('login.code_verified', '{code_id,session_id}', '{}'),
     ('login.code_undeliverable', '{code_id}', '{}'),
     ('session.started', '{method,minted_by,expires_at}', '{address,user_agent}'),
+    ('session.refreshed', '{expires_at}', '{address,user_agent}'),
+    ('session.refresh_repeated', '{}', '{address,user_agent}'),
     ('session.ended', '{reason}', '{}'),
     ('token.minted', '{kind,prefix,minted_by,expires_at}', '{name}'),
     ('token.renewed', '{expires_at}', '{}'),
@@ -177,7 +187,11 @@ $$;
 create temporary view oracle_trail as
 select f.position, f.name, f.kind as stream_kind, f.stream_id, pg_temp.workspace_of(f) as workspace_id, f.actor_kind,
        f.actor_id, f.credential_id, pg_temp.concerned(f) as subject_id, f.request_id,
-       (select coalesce(jsonb_object_agg(field, f.payload->field), '{}') from unnest(v.clear) as field) as data,
+       (select coalesce(jsonb_object_agg(field, f.payload->field), '{}') from unnest(v.clear) as field)
+           -- What recognises a refresh token is nobody's to see.
+           || case when f.name = 'session.started' and f.payload ? 'console'
+                   then jsonb_build_object('console', (f.payload->'console') - 'refresh_hash')
+                   else '{}' end as data,
        array(select field from unnest(v.sealed) as field where f.payload->>field is not null) as personal
   from facts f join visible v using (name);
 

@@ -19,7 +19,7 @@ use world::{Role, World};
 
 /// What nobody in particular may ask, and why. Only what a person needs before there is a credential,
 /// and what a machine asks that has none, belongs here; a line that is no longer needed is red.
-const OPEN: [(&str, &str); 14] = [
+const OPEN: [(&str, &str); 16] = [
     ("GET /api/config", "clients read it before anybody logs in"),
     ("GET /api/share-links/{code}", "the code is what one has to know"),
     ("POST /auth/google", "the door"),
@@ -34,6 +34,8 @@ const OPEN: [(&str, &str); 14] = [
     ("GET /openapi.json", "read by whoever writes a client"),
     ("GET /readyz", "asked by load balancers"),
     ("GET /ws", "the first frame may show the credential"),
+    ("POST /v1/sessions", "the door"),
+    ("POST /v1/sessions/refresh", "a refresh token is asked for, which is none of these credentials"),
 ];
 
 /// Cells under way at once: most of the time a cell waits for a commit.

@@ -35,7 +35,7 @@ impl Asker {
     const fn spared(self) -> &'static [&'static str] {
         match self {
             Self::Nobody => &[],
-            Self::Session => &["logout"],
+            Self::Session => &["logout", "end_current_session", "end_session"],
             // Their own id is among those that they are told.
             Self::Token => &["revoke_token"],
             Self::Admin => &["leave_workspace", "change_member", "remove_member"],

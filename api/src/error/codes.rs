@@ -7,11 +7,15 @@ use utoipa::openapi::{ObjectBuilder, Type};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     BadRequest,
+    LoginCodeInvalid,
     MissingAuthorization,
     InvalidToken,
+    InvalidRefreshToken,
+    RefreshTokenReused,
     AccountDisabled,
     InsufficientScope,
     Forbidden,
+    SignupProhibited,
     EmailVerificationRequired,
     NotFound,
     MethodNotAllowed,
@@ -39,12 +43,18 @@ pub struct CodeRow {
 }
 
 /// Every code, by status.
-pub const CODES: [CodeRow; 21] = [
+pub const CODES: [CodeRow; 25] = [
     row(
         Code::BadRequest,
         "bad_request",
         StatusCode::BAD_REQUEST,
         "The request is wrong; `detail` names what, and what would be right",
+    ),
+    row(
+        Code::LoginCodeInvalid,
+        "invalid_code",
+        StatusCode::BAD_REQUEST,
+        "The login code is wrong, used or expired, or there is none; nobody is told which",
     ),
     row(
         Code::MissingAuthorization,
@@ -57,6 +67,18 @@ pub const CODES: [CodeRow; 21] = [
         "invalid_token",
         StatusCode::UNAUTHORIZED,
         "Malformed, unknown, expired or revoked; nobody is told which",
+    ),
+    row(
+        Code::InvalidRefreshToken,
+        "invalid_refresh_token",
+        StatusCode::UNAUTHORIZED,
+        "Malformed, unknown, or of a session that has ended or expired; nobody is told which. Log in again",
+    ),
+    row(
+        Code::RefreshTokenReused,
+        "refresh_token_reused",
+        StatusCode::UNAUTHORIZED,
+        "The refresh token was used before, so its session was ended: two hold what one was given. Log in again",
     ),
     row(
         Code::AccountDisabled,
@@ -74,7 +96,13 @@ pub const CODES: [CodeRow; 21] = [
         Code::Forbidden,
         "forbidden",
         StatusCode::FORBIDDEN,
-        "A CSRF token or an origin is wrong, signup is prohibited, or the role in the workspace is too low",
+        "A CSRF token or an origin is wrong, or the role in the workspace is too low",
+    ),
+    row(
+        Code::SignupProhibited,
+        "signup_prohibited",
+        StatusCode::FORBIDDEN,
+        "The code was right, and the address may not open an account here",
     ),
     row(
         Code::EmailVerificationRequired,

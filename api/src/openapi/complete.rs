@@ -9,7 +9,7 @@ use utoipa::openapi::{
     schema::{AdditionalProperties, ArrayItems, SchemaType, Type},
 };
 
-use super::components::{self, BEARER, COOKIE, CSRF, Family, REQUEST_ID};
+use super::components::{self, BEARER, CONSOLE_COOKIE, COOKIE, CSRF, Family, REQUEST_ID};
 
 /// What a request without a body, a parameter or a credential can be answered too.
 const ALWAYS: [StatusCode; 2] = [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE];
@@ -68,9 +68,11 @@ fn tag(path: &str) -> &str {
 fn guard(method: &HttpMethod, operation: &mut Operation) {
     operation.security.get_or_insert_with(|| {
         let none: [&str; 0] = [];
-        let cookie = SecurityRequirement::new(COOKIE, none);
-        let cookie = if is_read(method) { cookie } else { cookie.add(CSRF, none) };
-        vec![SecurityRequirement::new(BEARER, none), cookie]
+        let by_cookie = |name| {
+            let cookie = SecurityRequirement::new(name, none);
+            if is_read(method) { cookie } else { cookie.add(CSRF, none) }
+        };
+        vec![SecurityRequirement::new(BEARER, none), by_cookie(COOKIE), by_cookie(CONSOLE_COOKIE)]
     });
 }
 

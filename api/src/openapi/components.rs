@@ -23,6 +23,10 @@ use crate::{
 pub const BEARER: &str = "bearer";
 /// The cookie of a session.
 pub const COOKIE: &str = "cookie";
+/// The cookie of a console session.
+pub const CONSOLE_COOKIE: &str = "console_cookie";
+/// The cookie of a console session's refresh token.
+const REFRESH: &str = "refresh";
 /// What a change needs beside the cookie.
 pub const CSRF: &str = "csrf";
 
@@ -153,8 +157,8 @@ fn headers() -> [(&'static str, Header); 7] {
             "Set-Cookie",
             header(
                 text(),
-                "`multica_auth` and `multica_csrf`, in a header each; `tally_oidc` while somebody is at a login \
-                 provider.",
+                "`multica_auth` and `multica_csrf`, in a header each; of a console session `remoco_auth`, \
+                 `remoco_refresh` and `remoco_csrf`; `tally_oidc` while somebody is at a login provider.",
             ),
         ),
         ("Location", header(text(), "Where the browser goes next.")),
@@ -215,18 +219,30 @@ impl IntoParams for IdempotencyKey {
     }
 }
 
-fn security_schemes() -> [(&'static str, SecurityScheme); 3] {
+fn security_schemes() -> [(&'static str, SecurityScheme); 5] {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .description(Some("A session's JWT or a token. Where one is sent, cookies are not looked at."));
     let cookie = ApiKeyValue::with_description(cookies::AUTH, "A session's JWT, as a login set it.");
+    let console = ApiKeyValue::with_description(
+        cookies::CONSOLE_AUTH,
+        "A console session's access token. Beside the cookie of a session it counts on `/v1`, and the other \
+         one everywhere else.",
+    );
+    let refresh = ApiKeyValue::with_description(
+        cookies::CONSOLE_REFRESH,
+        "A console session's refresh token, which is sent to `/v1/sessions` alone.",
+    );
     let csrf = ApiKeyValue::with_description(
         "X-CSRF-Token",
-        "The value of the cookie `multica_csrf`. A change by cookie needs it.",
+        "The value of the cookie `multica_csrf`, or `remoco_csrf` for a console session. A change by cookie \
+         needs it.",
     );
     [
         (BEARER, SecurityScheme::Http(bearer.build())),
         (COOKIE, SecurityScheme::ApiKey(ApiKey::Cookie(cookie))),
+        (CONSOLE_COOKIE, SecurityScheme::ApiKey(ApiKey::Cookie(console))),
+        (REFRESH, SecurityScheme::ApiKey(ApiKey::Cookie(refresh))),
         (CSRF, SecurityScheme::ApiKey(ApiKey::Header(csrf))),
     ]
 }

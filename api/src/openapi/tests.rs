@@ -186,6 +186,8 @@ fn routes_are_guarded_unless_they_say_otherwise() {
             "GET /healthz",
             "GET /openapi.json",
             "GET /readyz",
+            "POST /v1/sessions",
+            "POST /v1/sessions/refresh",
             "GET /ws"
         ]
     );

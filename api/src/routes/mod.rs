@@ -1,6 +1,6 @@
 //! The routes, each in the file its URL names.
 
-mod auth;
+pub(crate) mod auth;
 mod cli_token;
 mod config;
 mod health;
@@ -82,6 +82,11 @@ pub(crate) fn listed() -> Vec<Route> {
         routes!(config::read_config),
         routes!(v1::me::describe_credential),
         routes!(v1::audit::read_audit),
+        routes!(v1::sessions::list_sessions, v1::sessions::open::open_session),
+        routes!(v1::sessions::refresh::refresh_session),
+        routes!(v1::sessions::end_other_sessions),
+        routes!(v1::sessions::current::end_current_session),
+        routes!(v1::sessions::end_session),
         routes!(health::health),
         routes!(health::readyz),
         routes!(health::healthz),

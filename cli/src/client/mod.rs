@@ -13,6 +13,7 @@ mod machine;
 mod output;
 mod profile;
 mod prompt;
+mod session;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use auth::AuthCommand;
 pub use failure::{ExitCode, Failure};
 pub use invitation::InvitationCommand;
 pub use login::LoginArgs;
+pub use session::SessionCommand;
 pub use token::TokenCommand;
 pub use workspace::WorkspaceCommand;
 
@@ -67,6 +69,8 @@ pub enum Command {
     #[command(subcommand)]
     Auth(AuthCommand),
     #[command(subcommand)]
+    Session(SessionCommand),
+    #[command(subcommand)]
     Token(TokenCommand),
     #[command(subcommand)]
     Workspace(WorkspaceCommand),
@@ -84,6 +88,7 @@ pub async fn run(command: Command, global: Global) -> Result<(), Failure> {
     let outcome = match command {
         Command::Login(args) => login::run(client, args).await,
         Command::Auth(command) => auth::run(client, command).await,
+        Command::Session(command) => session::run(&client, command).await,
         Command::Token(command) => token::run(&client, command).await,
         Command::Workspace(command) => workspace::run(client, command).await,
         Command::Invitation(command) => invitation::run(&client, command).await,

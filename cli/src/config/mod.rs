@@ -96,6 +96,7 @@ pub struct Config {
     pub public_origin: String,
     pub master_key: Option<tally_events::seal::Key>,
     pub jwt_secret: Option<secrets::Text>,
+    pub jwt_secrets_previous: Vec<secrets::Text>,
     pub log_level: String,
     pub log_format: LogFormat,
     pub lease: Duration,
@@ -158,6 +159,7 @@ impl Config {
             providers: providers::read(reader, production),
             master_key: reader.mapped("TALLY_MASTER_KEY", secrets::parse_master_key),
             jwt_secret: read_jwt_secret(reader, production, embedded),
+            jwt_secrets_previous: read_previous_jwt_secrets(reader, production),
             log_level: reader.mapped("LOG_LEVEL", log_filter).unwrap_or_else(|| "info".to_owned()),
             log_format: match reader.one_of("TALLY_LOG_FORMAT", &["pretty", "json"]).as_deref() {
                 Some("json") => LogFormat::Json,
@@ -345,6 +347,20 @@ fn read_jwt_secret(
         reader.warn("JWT_SECRET is not set: one is generated in the data directory, which other replicas do not share".to_owned());
     }
     secret.map(secrets::Text::new)
+}
+
+/// What they sign is accepted, so they must be as good as the one that signs.
+fn read_previous_jwt_secrets(reader: &mut settings::Reader<'_>, production: bool) -> Vec<secrets::Text> {
+    let checked = |secret: &str| match secret {
+        known if production && secrets::is_known_default(known) => {
+            Err("holds a published default".to_owned())
+        }
+        short if production && short.len() < secrets::JWT_SECRET_BYTES_MIN => {
+            Err("holds a secret shorter than 32 characters".to_owned())
+        }
+        secret => Ok(secrets::Text::new(secret.to_owned())),
+    };
+    reader.list("TALLY_JWT_SECRET_PREVIOUS", checked).unwrap_or_default()
 }
 
 /// A filter as it was written. A word alone must be a level: the filter's own parser would take

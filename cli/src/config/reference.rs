@@ -49,6 +49,11 @@ pub const SETTINGS: &[Setting] = &[
         "Signs session JWTs; at least 32 characters in production.",
     ),
     setting(
+        "TALLY_JWT_SECRET_PREVIOUS",
+        "none",
+        "Comma-separated secrets whose signatures are accepted beside that of `JWT_SECRET`: to replace it without anybody being logged out, see `docs/operations.md`.",
+    ),
+    setting(
         "FRONTEND_ORIGIN",
         "`http://localhost:3000`",
         "Where the web client lives. https makes cookies `Secure`.",

@@ -1,4 +1,4 @@
-//! The two secrets of an installation: the master key and the signing secret.
+//! The secrets of an installation: the master key, and the signing secret with those it replaces.
 //!
 //! Both come from a setting or from a file in the data directory, generated on the first start,
 //! readable by the server's user alone.
@@ -12,7 +12,11 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rand::{TryRng, rngs::SysRng};
+use sha2::{Digest, Sha256};
+use sqlx::PgPool;
+use tally_api::Signer;
 use tally_events::seal::{KEY_BYTES, Key};
+use tally_store::{KeyRing, KeyRingError};
 use zeroize::Zeroizing;
 
 use super::Config;
@@ -65,10 +69,12 @@ pub fn parse_master_key(text: &str) -> Result<Key, String> {
         })
 }
 
-/// Both secrets, ready to use.
+/// The secrets, ready to use.
 pub struct Secrets {
     pub master: Key,
     pub jwt: Text,
+    /// What it signed before, or will sign with next: verified, and signed with no more or not yet.
+    pub jwt_previous: Vec<Text>,
 }
 
 /// Why a secret could not be had.
@@ -95,14 +101,27 @@ impl Secrets {
             Some(secret) => secret.clone(),
             None => read_or_generate(&directory.join("jwt.secret"))?,
         };
-        Ok(Self { master, jwt })
+        Ok(Self { master, jwt, jwt_previous: config.jwt_secrets_previous.clone() })
     }
 
-    /// What recognises the signing secret, and derives nothing else from it.
-    pub fn jwt_fingerprint(&self) -> Key {
-        use sha2::{Digest, Sha256};
-        Key::from_bytes(Sha256::digest(self.jwt.expose().as_bytes()).into())
+    /// Unlocks the keys of a database that knows these secrets.
+    pub async fn unlock(&self, pool: PgPool) -> Result<KeyRing, KeyRingError> {
+        let verifying: Vec<Key> = self.jwt_previous.iter().map(fingerprint).collect();
+        KeyRing::unlock_rotated(pool, &self.master, &fingerprint(&self.jwt), &verifying).await
     }
+
+    /// What signs and checks the JWTs of sessions.
+    pub fn signer(&self) -> Signer {
+        let signer = Signer::new(self.jwt.expose().as_bytes(), &fingerprint(&self.jwt));
+        self.jwt_previous
+            .iter()
+            .fold(signer, |signer, secret| signer.verifying(secret.expose().as_bytes(), &fingerprint(secret)))
+    }
+}
+
+/// What recognises a signing secret, and derives nothing else from it.
+fn fingerprint(secret: &Text) -> Key {
+    Key::from_bytes(Sha256::digest(secret.expose().as_bytes()).into())
 }
 
 fn read_or_generate(path: &Path) -> Result<Text, SecretsError> {

@@ -58,6 +58,8 @@ fn an_embedded_database_that_serves_others_is_production() {
 #[case(&[("APP_ENV", "production")], "JWT_SECRET is required in production: set at least 32 random characters, for example from `openssl rand -base64 48`")]
 #[case(&[("APP_ENV", "production"), ("JWT_SECRET", "short")], "JWT_SECRET is shorter than 32 characters: set at least 32 random characters, for example from `openssl rand -base64 48`")]
 #[case(&[("APP_ENV", "production"), ("JWT_SECRET", "multica-dev-secret-change-in-production")], "JWT_SECRET is a published default: set at least 32 random characters, for example from `openssl rand -base64 48`")]
+#[case(&[("APP_ENV", "production"), ("JWT_SECRET", SECRET), ("TALLY_JWT_SECRET_PREVIOUS", "short")], "TALLY_JWT_SECRET_PREVIOUS holds a secret shorter than 32 characters: separate entries by commas, each as described")]
+#[case(&[("APP_ENV", "production"), ("JWT_SECRET", SECRET), ("TALLY_JWT_SECRET_PREVIOUS", "Multica-Dev-Secret-Change-In-Production")], "TALLY_JWT_SECRET_PREVIOUS holds a published default: separate entries by commas, each as described")]
 fn a_wrong_setting_is_named_with_its_cure(#[case] settings: &[(&str, &str)], #[case] words: &str) {
     assert_eq!(problem(settings), words);
 }
@@ -111,6 +113,20 @@ fn the_environment_goes_before_the_url_and_the_url_before_the_default() {
     assert_eq!((config.connections.max, config.connections.min), (9, 2));
     let config = load(&[("DATABASE_URL", "postgres://tally@db/tally"), ("JWT_SECRET", SECRET)]);
     assert_eq!((config.connections.max, config.connections.min), (25, 5));
+}
+
+#[test]
+fn several_secrets_may_have_gone_before() {
+    let previous = format!("{}, {}", SECRET.to_uppercase(), SECRET.repeat(2));
+    let settings =
+        [("APP_ENV", "production"), ("JWT_SECRET", SECRET), ("TALLY_JWT_SECRET_PREVIOUS", &previous)];
+    let exposed = |config: &Config| {
+        config.jwt_secrets_previous.iter().map(|secret| secret.expose().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(exposed(&load(&settings)), [SECRET.to_uppercase(), SECRET.repeat(2)]);
+    assert!(load(&settings[..2]).jwt_secrets_previous.is_empty());
+    // Outside production a secret may be anything, and so may one that went before.
+    assert_eq!(load(&[("TALLY_JWT_SECRET_PREVIOUS", "short")]).jwt_secrets_previous.len(), 1);
 }
 
 #[test]

@@ -10,7 +10,10 @@ use rstest::rstest;
 use tally_events::user::UserRegistered;
 
 use super::*;
-use crate::testing::{self, ADA, Fact, Given, LOGIN, after, code, fact, given, registered, session};
+use crate::{
+    session,
+    testing::{self, ADA, Fact, Given, LOGIN, after, code, fact, given, registered, session},
+};
 
 const KEY: Key = Key::from_bytes([7; 32]);
 const SALT: &str = "00112233445566778899aabbccddeeff";
@@ -111,7 +114,7 @@ fn verify(typed: Digits) -> VerifyCode {
         may_sign_up: true,
         link: None,
         session: session(1),
-        lifetime: LIFETIME,
+        opens: Opens::Session { lifetime: LIFETIME },
         origin: origin(),
     }
 }

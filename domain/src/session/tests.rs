@@ -1,9 +1,10 @@
 use rstest::rstest;
+use tally_events::session::{SessionEndReason, SessionEnded};
 
 use super::*;
 use crate::testing::{
-    self, ADA, EVE, Fact, Given, START, after, by_session, by_token, eve_registered, fact, person,
-    registered, reinstated, session, suspended, token,
+    self, ADA, EVE, Fact, Given, START, after, by_console, by_session, by_token, eve_registered, fact,
+    person, registered, reinstated, session, suspended, token,
 };
 
 const LIFETIME: TimeDelta = TimeDelta::days(30);
@@ -22,12 +23,8 @@ fn started_fact() -> Fact {
     fact(session(1), started(ADA, SessionMethod::EmailCode, None, after(LIFETIME), &Origin::default()))
 }
 
-fn ended_event() -> SessionEnded {
-    SessionEnded { user_id: ADA, reason: SessionEndReason::LoggedOut }
-}
-
 fn ended_fact() -> Fact {
-    fact(session(1), ended_event())
+    fact(session(1), SessionEnded { user_id: ADA, reason: SessionEndReason::LoggedOut })
 }
 
 fn by_eve(number: u32) -> Principal {
@@ -126,69 +123,14 @@ mod for_the_command_line {
         story.when(&StartCommandLineSession { user: EVE, ..start() }).refused(SessionRefusal::Ended);
     }
 
+    /// A leaked access token would else outlive its minutes by a month.
     #[rstest]
+    #[case::a_console_session(by_console(session(1)))]
     #[case::a_token(by_token(token(1)))]
     #[case::nobody(Principal::Anonymous)]
     #[case::an_operator(Principal::Operator)]
     fn only_a_session_makes_one(#[case] principal: Principal) {
         given([started_fact()]).by(principal).when(&start()).refused(SessionRefusal::NotASession);
-    }
-}
-
-mod ending {
-    use super::*;
-
-    const END: EndSession = EndSession { session: session(1) };
-
-    #[test]
-    fn its_owner_ends_it() {
-        let story = given([started_fact()]).by(by_session(session(1)));
-        story.when(&END).then((), [(session(1).into(), ended_event().into())]);
-    }
-
-    #[test]
-    fn its_owner_ends_it_from_another_session() {
-        let story = given([started_fact()]).by(by_session(session(2)));
-        story.when(&END).then((), [(session(1).into(), ended_event().into())]);
-    }
-
-    #[test]
-    fn an_expired_session_is_ended_too() {
-        let story = given([started_fact()]).by(by_session(session(1))).at(LIFETIME);
-        story.when(&END).then((), [(session(1).into(), ended_event().into())]);
-    }
-
-    /// To end is always safe, so it is not asked whether the session shown is still good.
-    #[rstest]
-    #[case::suspended(vec![suspended()])]
-    #[case::from_before_a_suspension(vec![suspended(), reinstated()])]
-    fn a_session_of_a_closed_account_is_ended_too(#[case] then: Vec<Fact>) {
-        let story = given([vec![started_fact()], then].concat()).by(by_session(session(1)));
-        story.when(&END).then((), [(session(1).into(), ended_event().into())]);
-    }
-
-    #[test]
-    fn a_second_time_nothing_happens() {
-        given([started_fact(), ended_fact()]).by(by_session(session(1))).when(&END).unchanged(());
-    }
-
-    #[rstest]
-    #[case::a_stranger(by_eve(7))]
-    #[case::nobody(Principal::Anonymous)]
-    #[case::an_operator(Principal::Operator)]
-    fn nobody_else_ends_it(#[case] principal: Principal) {
-        given([started_fact()]).by(principal).when(&END).unchanged(());
-    }
-
-    #[test]
-    fn an_unknown_session_is_nothing_to_end() {
-        given([]).by(by_session(session(1))).when(&END).unchanged(());
-    }
-
-    /// The store waits for every replica, also when it was already so.
-    #[test]
-    fn success_asserts_a_revocation() {
-        const { assert!(EndSession::REVOKES && !StartCommandLineSession::REVOKES) };
     }
 }
 

@@ -41,6 +41,7 @@ fn session_started(id: SessionId, expires: i64) -> Fact {
         expires_at: after(days(expires)),
         address: None,
         user_agent: None,
+        console: None,
     };
     fact(id, event)
 }

@@ -5,7 +5,7 @@ use proptest::{collection::vec, prelude::*};
 use tally_domain::{
     Command, Context, EmailAddress, Principal, World,
     login::{DeclareUndeliverable, Digits, IssueCode, IssuedCode, Login, VerifyCode},
-    session::Origin,
+    session::{Opens, Origin},
     user::{ReinstateUser, SuspendUser},
     world::State,
 };
@@ -130,7 +130,7 @@ impl Door {
             may_sign_up: true,
             link: None,
             session: SessionId(Uuid::from_u128(1000 + self.log.len() as u128)),
-            lifetime: TimeDelta::days(30),
+            opens: Opens::Session { lifetime: TimeDelta::days(30) },
             origin: Origin::default(),
         }
     }

@@ -4,6 +4,7 @@
 
 mod liveness;
 mod login;
+mod refresh;
 mod snapshot;
 
 use chrono::{DateTime, Utc};

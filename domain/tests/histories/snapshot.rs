@@ -6,7 +6,7 @@ use tally_domain::{
     invitation::{self, Invitation},
     login::{LiveCode, Login},
     member::{Joined, Member},
-    session::{Session, Started},
+    session::{Console, Session, Started, Used},
     share_link::{self, ShareLink},
     token::{Minted, Token},
     user::User,
@@ -24,7 +24,7 @@ const ID: Uuid = Uuid::nil();
 
 #[track_caller]
 fn reads_back(state: &State, text: &str) {
-    assert_eq!(State::SNAPSHOT_VERSION, 1);
+    assert_eq!(State::SNAPSHOT_VERSION, 2);
     assert_eq!(serde_json::to_string(state).unwrap(), text);
     assert_eq!(&through_a_snapshot(state), state);
 }
@@ -54,13 +54,45 @@ fn of_a_login() {
 #[test]
 fn of_a_session() {
     let method = SessionMethod::CommandLine;
-    let started = Started { user: UserId(ID), method, position: Position(7), expires_at: START };
+    let minted_by = Some(CredentialId::Session(SessionId(ID)));
+    let started = Started {
+        user: UserId(ID),
+        method,
+        minted_by,
+        position: Position(7),
+        expires_at: START,
+        console: None,
+    };
     reads_back(
         &State::Session(Session { started: Some(started), ended: true }),
         concat!(
             r#"{"session":{"started":{"user":"00000000-0000-0000-0000-000000000000","#,
-            r#""method":"command_line","position":7,"#,
-            r#""expires_at":"2026-01-01T00:00:00Z"},"ended":true}}"#,
+            r#""method":"command_line","#,
+            r#""minted_by":{"kind":"session","id":"00000000-0000-0000-0000-000000000000"},"position":7,"#,
+            r#""expires_at":"2026-01-01T00:00:00Z","console":null},"ended":true}}"#,
+        ),
+    );
+}
+
+#[test]
+fn of_a_console_session() {
+    let used = Some(Used { hash: Hidden::new("used"), at: START });
+    let console = Some(Console { ends_at: START, usable: vec![Hidden::new("usable")], used });
+    let started = Started {
+        user: UserId(ID),
+        method: SessionMethod::EmailCode,
+        minted_by: None,
+        position: Position(7),
+        expires_at: START,
+        console,
+    };
+    reads_back(
+        &State::Session(Session { started: Some(started), ended: false }),
+        concat!(
+            r#"{"session":{"started":{"user":"00000000-0000-0000-0000-000000000000","#,
+            r#""method":"email_code","minted_by":null,"position":7,"#,
+            r#""expires_at":"2026-01-01T00:00:00Z","console":{"ends_at":"2026-01-01T00:00:00Z","#,
+            r#""usable":["usable"],"used":{"hash":"used","at":"2026-01-01T00:00:00Z"}}},"ended":false}}"#,
         ),
     );
 }

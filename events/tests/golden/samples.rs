@@ -10,7 +10,10 @@ use tally_events::{
     invitation::{InvitationAccepted, InvitationCreated, InvitationDeclined, InvitationRevoked},
     login::{LoginCodeIssued, LoginCodeRefused, LoginCodeUndeliverable, LoginCodeVerified, RefusalReason},
     member::{Admission, MemberJoined, MemberRemoved, MemberRoleChanged, RemovalReason},
-    session::{SessionEndReason, SessionEnded, SessionMethod, SessionStarted},
+    session::{
+        ConsoleStarted, SessionEndReason, SessionEnded, SessionMethod, SessionRefreshRepeated,
+        SessionRefreshed, SessionStarted,
+    },
     share_link::{ShareLinkCreated, ShareLinkRevoked, ShareLinkUsed},
     token::{RevocationReason, TokenKind, TokenMinted, TokenRenewed, TokenRevoked},
     user::{
@@ -26,6 +29,7 @@ const USER: UserId = UserId(id(0xA));
 const LOGIN: LoginId = LoginId(id(0xB));
 const CODE: CodeId = CodeId(id(0xC));
 const SESSION: SessionId = SessionId(id(0xD));
+const CONSOLE: SessionId = SessionId(id(0xD2));
 const TOKEN: TokenId = TokenId(id(0xE));
 const PARENT: TokenId = TokenId(id(0xF));
 const WORKSPACE: WorkspaceId = WorkspaceId(id(0x10));
@@ -175,7 +179,31 @@ fn sessions() -> Vec<Sample> {
         expires_at: FRACTION + TimeDelta::days(30),
         address: personal("192.0.2.7"),
         user_agent: personal("Mozilla/5.0 (X11; Linux x86_64)"),
+        console: None,
     };
+    let console = SessionStarted {
+        expires_at: WHOLE + TimeDelta::days(14),
+        console: Some(ConsoleStarted {
+            refresh_hash: Hidden::new("c0ffee00".repeat(8)),
+            ends_at: FRACTION + TimeDelta::days(90),
+        }),
+        ..by_code.clone()
+    };
+    let refreshed = SessionRefreshed {
+        user_id: USER,
+        used_hash: Hidden::new("c0ffee00".repeat(8)),
+        refresh_hash: Hidden::new("c0ffee01".repeat(8)),
+        expires_at: FRACTION + TimeDelta::days(15),
+        address: personal("2001:db8::1"),
+        user_agent: None,
+    };
+    let repeated = SessionRefreshRepeated {
+        user_id: USER,
+        refresh_hash: Hidden::new("c0ffee02".repeat(8)),
+        address: None,
+        user_agent: personal("curl/8.5.0"),
+    };
+    let ended = |reason| SessionEnded { user_id: USER, reason };
     let command_line = SessionStarted {
         method: SessionMethod::CommandLine,
         minted_by: Some(CredentialId::Session(SESSION)),
@@ -189,7 +217,14 @@ fn sessions() -> Vec<Sample> {
         sample("email_code", SESSION, 1, by_code),
         sample("identity", SessionId(id(0xD2)), 1, identity),
         sample("command_line", SessionId(id(0xD1)), 1, command_line),
-        sample("", SESSION, 2, SessionEnded { user_id: USER, reason: SessionEndReason::LoggedOut }),
+        sample("", SESSION, 2, ended(SessionEndReason::LoggedOut)),
+        sample("console", CONSOLE, 1, console),
+        sample("", CONSOLE, 2, refreshed),
+        sample("", CONSOLE, 3, repeated),
+        sample("requested", CONSOLE, 4, ended(SessionEndReason::Requested)),
+        sample("others_ended", CONSOLE, 4, ended(SessionEndReason::OthersEnded)),
+        sample("parent_ended", SessionId(id(0xD1)), 2, ended(SessionEndReason::ParentEnded)),
+        sample("refresh_token_reused", CONSOLE, 4, ended(SessionEndReason::RefreshTokenReused)),
     ]
 }
 

@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{DateTime, Utc};
-use tally_domain::{PersonCredential, Verdict};
+use tally_domain::{PersonCredential, Verdict, credential::CredentialKind};
 use tally_events::{Position, SessionId, TokenId, UserId};
 use tokio::{sync::Semaphore, time::sleep};
 use uuid::Uuid;
@@ -215,23 +215,30 @@ async fn a_request_that_goes_away_does_not_end_the_flight() {
     assert_eq!(database.asked.lock()[1], [token(7).hash()]);
 }
 
-/// A JWT that names another person than its session does was not made here, and is not remembered.
+/// A JWT that names another person or another kind than its session does was not made here, and is not
+/// remembered.
 #[tokio::test]
-async fn a_session_is_good_for_the_person_its_jwt_names() {
+async fn a_session_is_good_for_the_person_and_of_the_kind_its_jwt_names() {
     let database = Database::new();
     let lookups = database.lookups(1, Duration::from_secs(5));
-    let shown = |number, user| Presented::Session {
+    let shown = |number, user, kind| Presented::Session {
         hash: CredentialHash([number; 32]),
         id: SessionId(Uuid::nil()),
         user: UserId(user),
+        kind,
         expires_at: DateTime::<Utc>::MAX_UTC,
     };
-    let ours = ask(&lookups, shown(1, Uuid::nil()));
+    let ours = ask(&lookups, shown(1, Uuid::nil(), CredentialKind::Session));
     database.until_sent(1).await;
     database.answers.add_permits(1);
     assert!(matches!(ours.await.unwrap().unwrap().standing, Standing::Live(_)));
-    let theirs = ask(&lookups, shown(2, Uuid::max()));
-    database.until_sent(2).await;
-    database.answers.add_permits(1);
-    assert_eq!(theirs.await.unwrap().unwrap().standing, Standing::Invalid);
+    for (number, forged) in [
+        (2, shown(2, Uuid::max(), CredentialKind::Session)),
+        (3, shown(3, Uuid::nil(), CredentialKind::ConsoleSession)),
+    ] {
+        let forged = ask(&lookups, forged);
+        database.until_sent(number).await;
+        database.answers.add_permits(1);
+        assert_eq!(forged.await.unwrap().unwrap().standing, Standing::Invalid);
+    }
 }

@@ -18,7 +18,7 @@ use tally_domain::{
     credential::{CredentialKind, Plaintext, mint},
     login::{Digits, IssueCode, LoginRefusal, Verification, VerifyCode},
     profile::ProfileChange,
-    session::{EndSession, Origin, SessionRefusal, StartCommandLineSession},
+    session::{EndSession, Opens, Origin, SessionRefusal, StartCommandLineSession},
     token::{MintToken, RenewToken, RevokeTokens, TokenRefusal, TokenRequest},
     user::{ChangeProfile, ReinstateUser, SuspendUser, UserRefusal},
 };
@@ -321,7 +321,7 @@ impl History {
                     let (id, expires_at) = known.sessions[&session];
                     let hash = Plaintext::new(id.to_string()).hash();
                     let user = known.owners.get(&session).copied().unwrap_or(UserId(Uuid::nil()));
-                    Presented::Session { hash, id, user, expires_at }
+                    Presented::Session { hash, id, user, kind: CredentialKind::Session, expires_at }
                 }
                 Credential::Token(token) => Presented::Token(known.tokens[&token].1.hash()),
             }
@@ -430,9 +430,9 @@ impl History {
                 self.run(replica, self.principal(*by), command, None, told, token_refusal).await
             }
             Command::End { by, session } => {
-                let command = EndSession { session: self.session(*session).0 };
+                let command = EndSession { session: self.session(*session).0, below: Vec::new() };
                 let refused = |refusal| panic!("{refusal}");
-                self.run(replica, self.principal(*by), command, None, |()| Outcome::Done, refused).await
+                self.run(replica, self.principal(*by), command, None, |_| Outcome::Done, refused).await
             }
             Command::Suspend { user } => {
                 let command = SuspendUser { user: self.user(*user) };
@@ -491,7 +491,7 @@ impl History {
             may_sign_up: *may_sign_up,
             link: None,
             session: self.session(*session).0,
-            lifetime: TimeDelta::days(SESSION_DAYS),
+            opens: Opens::Session { lifetime: TimeDelta::days(SESSION_DAYS) },
             origin: origin(),
         };
         let told = |verification| match verification {

@@ -13,7 +13,7 @@ use people::{Person, Token, log_in, mint_token, revoke, store};
 use sqlx::PgPool;
 use tally_domain::{
     Principal, authorize,
-    credential::CredentialHash,
+    credential::{CredentialHash, CredentialKind},
     session::EndSession,
     user::{ReinstateUser, SuspendUser},
 };
@@ -85,6 +85,7 @@ async fn a_yes_is_remembered_and_a_no_is_not() {
         hash: CredentialHash([number; 32]),
         id: ada.session,
         user: ada.user,
+        kind: CredentialKind::Session,
         expires_at,
     };
     let soon = now + TimeDelta::hours(1);
@@ -119,11 +120,12 @@ async fn revoked_means_no_from_memory_and_from_the_database() {
     assert!(effective.waited < BOUND / 2, "{effective:?}");
 
     // Logging out, and suspending, reach what rests on them.
-    let command = authorize(ada.principal, EndSession { session: ada.session }).unwrap();
+    let command = authorize(ada.principal, EndSession { session: ada.session, below: Vec::new() }).unwrap();
     let shown = Presented::Session {
         hash: CredentialHash([1; 32]),
         id: ada.session,
         user: ada.user,
+        kind: CredentialKind::Session,
         expires_at: store.clock().now() + TimeDelta::hours(1),
     };
     replica.verify(&shown).await.unwrap();

@@ -10,7 +10,7 @@ use tally_domain::{
     Command, EmailAddress, PersonCredential, Principal, authorize,
     credential::{CredentialKind, Plaintext, mint},
     login::{Digits, IssueCode, Verification, VerifyCode},
-    session::Origin,
+    session::{Opens, Origin},
     token::{MintToken, RevokeTokens, TokenRequest},
 };
 use tally_events::{CredentialId, LoginId, SessionId, TokenId, UserId, seal::Key};
@@ -75,7 +75,7 @@ pub async fn log_in(store: &Store, address: &str) -> Person {
         may_sign_up: true,
         link: None,
         session: SessionId::new(),
-        lifetime: TimeDelta::days(1),
+        opens: Opens::Session { lifetime: TimeDelta::days(1) },
         origin: Origin::default(),
     };
     match execute(store, Principal::Anonymous, verify).await {

@@ -1,8 +1,12 @@
 //! Many credentials in one statement: each its own answer, in the order they were asked for.
 
-use tally_domain::credential::CredentialHash;
+use chrono::{DateTime, TimeDelta, Utc};
+use tally_domain::{PersonCredential, Principal, credential::CredentialHash};
 use tally_events::SessionId;
-use tally_projections::credentials::{Standing, find_sessions, find_tokens};
+use tally_projections::{
+    credentials::{Standing, find_sessions, find_tokens},
+    runner::register,
+};
 
 use crate::support::Log;
 
@@ -38,4 +42,55 @@ async fn each_of_many_gets_its_own_answer() {
     assert!(found.iter().all(|found| found.position.0 == head));
 
     assert_eq!(find_tokens(&log.pool, &[nobody]).await.unwrap()[0].standing, Standing::Invalid);
+}
+
+/// An access token is given with a refresh and ends minutes after it, whatever it says of itself.
+#[tokio::test]
+async fn a_console_session_shows_itself_for_minutes_after_its_last_refresh() {
+    let log = Log::new().await;
+    let people = log.people(2).await;
+    let found = find_sessions(&log.pool, &[people[1].session, people[1].console]).await.unwrap();
+    let refreshed_at: DateTime<Utc> = sqlx::query_scalar(
+        "select max(recorded_at) from event where stream_id = $1 and name <> 'session.ended'",
+    )
+    .bind(people[1].console.0)
+    .fetch_one(&log.pool)
+    .await
+    .unwrap();
+    let credentials: Vec<_> = found
+        .iter()
+        .map(|found| match found.standing {
+            Standing::Live(verdict) => match verdict.principal {
+                Principal::Person { credential, .. } => credential,
+                other => panic!("{other:?}"),
+            },
+            ref other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(matches!(credentials[0], PersonCredential::Session { id, .. } if id == people[1].session));
+    let expires_at = refreshed_at + TimeDelta::minutes(15);
+    assert_eq!(credentials[1], PersonCredential::ConsoleSession { id: people[1].console, expires_at });
+}
+
+/// Until a newer release takes over writing, the one before writes sessions of the kind it knows; and
+/// to start it, or this one, again counts nothing twice.
+#[tokio::test]
+async fn the_release_before_may_write_sessions_until_a_newer_one_does() {
+    let log = Log::new().await;
+    let (id, user) = (SessionId::new(), log.people(1).await[0].user);
+    sqlx::query(
+        "insert into sessions (id, user_id, method, started_at, expires_at, position)
+         values ($1, $2, 'email_code', now(), now() + interval '1 day', 1000)",
+    )
+    .bind(id.0)
+    .bind(user.0)
+    .execute(&log.pool)
+    .await
+    .unwrap();
+    let found = find_sessions(&log.pool, &[id]).await.unwrap();
+    let Standing::Live(verdict) = found[0].standing else { panic!("{found:?}") };
+    let Principal::Person { credential, .. } = verdict.principal else { panic!("{verdict:?}") };
+    assert!(matches!(credential, PersonCredential::Session { .. }), "{credential:?}");
+    register(&log.pool).await.unwrap();
+    assert_eq!(log.status("sessions").await.version, 2);
 }

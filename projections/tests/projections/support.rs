@@ -16,7 +16,10 @@ use tally_events::{
     login::{LoginCodeIssued, LoginCodeRefused, LoginCodeUndeliverable, LoginCodeVerified, RefusalReason},
     member::{Admission, MemberJoined, MemberRemoved, MemberRoleChanged, RemovalReason},
     seal::Key,
-    session::{SessionEndReason, SessionEnded, SessionMethod, SessionStarted},
+    session::{
+        ConsoleStarted, SessionEndReason, SessionEnded, SessionMethod, SessionRefreshRepeated,
+        SessionRefreshed, SessionStarted,
+    },
     share_link::{ShareLinkCreated, ShareLinkUsed},
     token::{RevocationReason, TokenKind, TokenMinted, TokenRenewed, TokenRevoked},
     user::{UserProfileChanged, UserRegistered, UserReinstated, UserSuspended},
@@ -81,6 +84,8 @@ pub async fn find_session(pool: &PgPool, session: SessionId) -> Found {
 pub struct Person {
     pub user: UserId,
     pub session: SessionId,
+    /// Of the web console.
+    pub console: SessionId,
     pub token: TokenId,
     pub hash: CredentialHash,
 }
@@ -227,7 +232,8 @@ pub async fn tell(
 /// Somebody comes, does a little of everything, and stays.
 pub async fn live(store: &Store) -> Result<Person, tally_store::ExecuteError<Never>> {
     let (user, session, token) = (UserId::new(), SessionId::new(), TokenId::new());
-    let person = Person { user, session, token, hash: CredentialHash(hash_of(token)) };
+    let console = SessionId::new();
+    let person = Person { user, session, console, token, hash: CredentialHash(hash_of(token)) };
     let (login, code, other, left) = (LoginId::new(), CodeId::new(), TokenId::new(), SessionId::new());
     let personal = |text: &str| Some(Personal::clear(text));
     let email = format!("{user}@example.org");
@@ -238,6 +244,7 @@ pub async fn live(store: &Store) -> Result<Person, tally_store::ExecuteError<Nev
         expires_at: EXPIRY,
         address: personal("192.0.2.1"),
         user_agent: None,
+        console: None,
     };
     let minted = |token: TokenId, minted_by: CredentialId| TokenMinted {
         kind: TokenKind::PersonalAccessToken,
@@ -297,6 +304,7 @@ pub async fn live(store: &Store) -> Result<Person, tally_store::ExecuteError<Nev
     ];
     events.extend(live_together(user, UserId::new()));
     tell(store, &person, events).await?;
+    refresh(store, &person, started()).await?;
     Ok(person)
 }
 
@@ -351,6 +359,50 @@ fn live_together(user: UserId, other: UserId) -> Vec<(StreamId, Event)> {
         (declined.into(), invited("declined@example.org").into()),
         (declined.into(), InvitationDeclined { workspace_id, user_id: other }.into()),
     ]
+}
+
+/// A console session that is refreshed, in the commit that starts it and in a later one; and a session
+/// that another one started and takes with it.
+async fn refresh(
+    store: &Store,
+    person: &Person,
+    like: SessionStarted,
+) -> Result<(), tally_store::ExecuteError<Never>> {
+    let (user_id, console, below) = (person.user, person.console, SessionId::new());
+    let hash = |text: &str| tally_events::Hidden::new(text);
+    let ends_at = EXPIRY + TimeDelta::days(90);
+    let opened =
+        SessionStarted { console: Some(ConsoleStarted { refresh_hash: hash("0"), ends_at }), ..like.clone() };
+    let minted_by = Some(CredentialId::Session(person.session));
+    let started = SessionStarted { method: SessionMethod::CommandLine, minted_by, ..like };
+    let refreshed = |used: &str, next: &str, days| SessionRefreshed {
+        user_id,
+        used_hash: hash(used),
+        refresh_hash: hash(next),
+        expires_at: EXPIRY + TimeDelta::days(days),
+        address: None,
+        user_agent: Some(Personal::clear("curl")),
+    };
+    let repeated = SessionRefreshRepeated {
+        user_id,
+        refresh_hash: hash("2"),
+        address: Some(Personal::clear("192.0.2.1")),
+        user_agent: None,
+    };
+    let ended = SessionEnded { user_id, reason: SessionEndReason::ParentEnded };
+    let first: Vec<(StreamId, Event)> = vec![
+        (console.into(), opened.into()),
+        (console.into(), refreshed("0", "1", 1).into()),
+        (below.into(), started.into()),
+    ];
+    let then: Vec<(StreamId, Event)> = vec![
+        (console.into(), repeated.into()),
+        (console.into(), refreshed("1", "3", 2).into()),
+        (below.into(), ended.into()),
+    ];
+    tell(store, person, first).await?;
+    tell(store, person, then).await?;
+    Ok(())
 }
 
 fn refused_again(code_id: CodeId, user: UserId) -> LoginCodeRefused {

@@ -14,6 +14,7 @@ mod integrity;
 mod limits;
 mod memory;
 mod nul;
+mod rotation;
 mod snapshots;
 mod streams;
 mod support;

@@ -17,7 +17,7 @@ use crate::support::{
 };
 
 /// Every route that wants a credential.
-const GUARDED: [(Method, &str); 9] = [
+const GUARDED: [(Method, &str); 13] = [
     (Method::GET, "/api/me"),
     (Method::PATCH, "/api/me"),
     (Method::GET, "/api/tokens"),
@@ -27,6 +27,10 @@ const GUARDED: [(Method, &str); 9] = [
     (Method::POST, "/api/cli-token"),
     (Method::GET, "/v1/me"),
     (Method::GET, "/v1/audit"),
+    (Method::GET, "/v1/sessions"),
+    (Method::DELETE, "/v1/sessions/018f0000-0000-7000-8000-000000000000"),
+    (Method::POST, "/v1/sessions/end-others"),
+    (Method::DELETE, "/v1/sessions/current"),
 ];
 
 /// No credential: 401 `missing authorization`; a wrong one: 401 `invalid token`; each with a challenge.

@@ -1,5 +1,6 @@
 //! The wire contract, line by line: one file per section of `CONTRACT.md`, one test per line.
 
+mod console_sessions;
 mod cookies_and_csrf;
 mod credentials;
 mod forward_auth;
@@ -11,6 +12,8 @@ mod login;
 mod members;
 mod oidc;
 mod operations;
+mod secret_rotation;
+mod sessions;
 mod share_links;
 mod user_and_tokens;
 mod web_socket;

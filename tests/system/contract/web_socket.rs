@@ -20,7 +20,7 @@ use tokio_tungstenite::{
 };
 
 use crate::support::{
-    UNKNOWN_TOKEN, by_cookie, client, expect, fields,
+    UNKNOWN_TOKEN, address, by_cookie, client, expect, fields,
     past::Past,
     person, refused, replica, shared,
     team::{Team, team},
@@ -116,6 +116,32 @@ async fn both_ways_of_authenticating() {
     for token in [&pat, &team.owner.token] {
         let mut by_token = by_token(shared().await, &team, token).await;
         assert_eq!(hears_of_a_change(&team, &mut by_token).await["type"], "workspace.changed");
+    }
+}
+
+/// A console session opens one as any session does, by its cookie or in the first frame; in the other
+/// kind's cookie it opens none.
+#[tokio::test]
+async fn a_console_session_follows_until_it_ends() {
+    let (team, email) = (team().await, address("console-socket"));
+    let console = team.client.open_console(&email).await;
+    let invitation = team.invite(&email, "member").await;
+    let accept = format!("/api/invitations/{}/accept", invitation["id"].as_str().expect("an id"));
+    expect(200, team.client.by_console(Method::POST, &accept, &console)).await;
+    let query = format!("?workspace_id={}", team.id);
+    let cookie = console.cookies("/ws");
+    let opened = connect(shared().await, &query, &[("cookie", &cookie)]).await;
+    let mut by_cookie = opened.expect("the socket opens");
+    let mut by_token = by_token(shared().await, &team, &console.access).await;
+    for socket in [&mut by_cookie, &mut by_token] {
+        assert_eq!(hears_of_a_change(&team, socket).await["type"], "workspace.changed");
+    }
+    let crossed = format!("multica_auth={}", console.access);
+    let crossed = turned_away(&query, &[("cookie", &crossed)]).await;
+    assert_eq!(crossed, (401, json!({ "error": "invalid token" })));
+    expect(204, team.client.by_console(Method::DELETE, "/v1/sessions/current", &console)).await;
+    for socket in [&mut by_cookie, &mut by_token] {
+        assert_eq!(closed(socket).await, Some(CloseCode::Policy));
     }
 }
 

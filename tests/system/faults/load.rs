@@ -11,9 +11,9 @@ use std::{
 
 use futures::future::join_all;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use tally_tests::{client::answer, eventually};
+use tally_tests::{Answer, Console, client::answer, eventually};
 use uuid::Uuid;
 
 use super::{
@@ -24,6 +24,8 @@ use super::{
 const CLIENTS: u64 = 16;
 /// Among so many things that people do they work together once.
 const TEAMWORK_EVERY: usize = 25;
+/// And whoever holds a console session refreshes it once among so many.
+const REFRESH_EVERY: usize = 8;
 /// Later than the server may be: no answer by then is a broken promise.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(REQUEST_TIMEOUT.as_secs() + SLACK.as_secs());
 
@@ -73,6 +75,8 @@ pub struct Person {
     door: Door,
     rng: StdRng,
     session: String,
+    /// Where the session is one of the web console: its cookies.
+    console: Option<Console>,
     /// The how manieth this is.
     number: usize,
     /// What they have done so far.
@@ -93,6 +97,7 @@ impl Person {
             door,
             rng,
             session: String::new(),
+            console: None,
             number: 0,
             acts: 0,
             mine: BTreeSet::new(),
@@ -112,9 +117,7 @@ impl Person {
         key: Option<&str>,
         body: Option<Value>,
     ) -> Result<(u16, Value), NoAnswer> {
-        let id = Uuid::now_v7();
-        let request = self.door.client().request(method.clone(), path).timeout(ANSWER_TIMEOUT);
-        let mut request = request.header("X-Request-ID", id.to_string());
+        let mut request = self.door.client().request(method.clone(), path);
         if let Some(credential) = credential {
             request = request.bearer_auth(credential);
         }
@@ -124,6 +127,19 @@ impl Person {
         if let Some(body) = body {
             request = request.json(&body);
         }
+        let Answer { status, text, .. } = self.exchange(&method, path, request).await?;
+        Ok((status, serde_json::from_str(&text).unwrap_or_default()))
+    }
+
+    /// Sends a request, and keeps in mind what its answer says that was written.
+    async fn exchange(
+        &mut self,
+        method: &Method,
+        path: &str,
+        request: RequestBuilder,
+    ) -> Result<Answer, NoAnswer> {
+        let id = Uuid::now_v7();
+        let request = request.timeout(ANSWER_TIMEOUT).header("X-Request-ID", id.to_string());
         let sent = Instant::now();
         let answer = async {
             let response = request.send().await?;
@@ -140,19 +156,20 @@ impl Person {
         // 503 is an honest "I cannot know"; any other server error is a bug.
         assert!(status < 500 || status == 503, "{path}: {status} {text}");
         assert!(status != 503 || headers.contains_key("retry-after"), "{path}: a 503 says when to come back");
-        if method != Method::GET
+        if *method != Method::GET
             && let Some(position) = headers.get("x-log-position").filter(|_| status < 300)
         {
             let position = position.to_str().ok().and_then(|text| text.parse().ok()).expect("a position");
             let appended = status == 201 || path == "/auth/verify-code";
             self.told.written.push(Written { request: id, position, appended });
         }
-        Ok((status, serde_json::from_str(&text).unwrap_or_default()))
+        Ok(Answer { status, headers, text })
     }
 
     /// Becomes somebody new, after some wrong codes.
     async fn arrive(&mut self) -> Result<(), NoAnswer> {
         self.session.clear();
+        self.console = None;
         self.mine.clear();
         self.number += 1;
         let email = format!("person-{}@example.org", Uuid::now_v7().simple());
@@ -162,9 +179,39 @@ impl Person {
             self.send(Method::POST, "/auth/verify-code", None, None, Some(wrong)).await?;
         }
         let right = json!({ "email": email, "code": CODE });
+        if self.rng.random_bool(0.4) {
+            let request = self.door.client().post("/v1/sessions", &right);
+            let answer = self.exchange(&Method::POST, "/v1/sessions", request).await?;
+            if answer.status == 201 {
+                self.keep(Console::of(&answer));
+            }
+            return Ok(());
+        }
         let (status, body) = self.send(Method::POST, "/auth/verify-code", None, None, Some(right)).await?;
         if status == 200 {
             self.session = body["token"].as_str().expect("a token").to_owned();
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, console: Console) {
+        self.session.clone_from(&console.access);
+        self.console = Some(console);
+    }
+
+    /// Refreshes a console session, sometimes twice with one token. Who has lost an answer for long is
+    /// logged out by it, and comes again as somebody else.
+    async fn refresh(&mut self) -> Result<(), NoAnswer> {
+        let Some(console) = self.console.clone() else { return Ok(()) };
+        for _ in 0..self.rng.random_range(1..3) {
+            let request = self.door.client().refresh(&console);
+            let answer = self.exchange(&Method::POST, "/v1/sessions/refresh", request).await?;
+            match answer.status {
+                200 => self.keep(Console::of(&answer)),
+                401 => return self.arrive().await,
+                503 => {}
+                status => panic!("a refresh: {status} {}", answer.text),
+            }
         }
         Ok(())
     }
@@ -249,6 +296,9 @@ impl Person {
             // Of those who work together, some stay together.
             return self.work_together(self.acts.is_multiple_of(2)).await;
         }
+        if self.console.is_some() && self.acts % REFRESH_EVERY == 2 {
+            return self.refresh().await;
+        }
         let session = self.session.clone();
         let live: Vec<_> = self.live().into_iter().filter(|(id, _)| self.mine.contains(id)).collect();
         let some = live.choose(&mut self.rng).cloned();
@@ -272,7 +322,8 @@ impl Person {
                 };
                 self.send(Method::PATCH, "/api/me", Some(&session), None, Some(change)).await.map(drop)
             }
-            (88..91, _) => {
+            // A session of the console starts none for the command line.
+            (88..91, _) if self.console.is_none() => {
                 self.send(Method::POST, "/api/cli-token", Some(&session), None, None).await.map(drop)
             }
             (91..95, _) => {

@@ -19,11 +19,15 @@ struct Forge {
 
 impl Forge {
     async fn of(login: &Login) -> Self {
+        Self::of_jwt(&login.token).await
+    }
+
+    async fn of_jwt(jwt: &str) -> Self {
         let path = server().await.data_dir().join("keys/jwt.secret");
         let secret = std::fs::read_to_string(path).expect("the generated secret").trim().as_bytes().to_vec();
-        let claims = login.token.split('.').nth(1).expect("claims");
+        let claims = jwt.split('.').nth(1).expect("claims");
         let claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).expect("base64")).expect("JSON");
-        let header = decode_header(&login.token).expect("a header");
+        let header = decode_header(jwt).expect("a header");
         Self { header, claims, key: EncodingKey::from_secret(&secret), secret }
     }
 
@@ -194,5 +198,91 @@ async fn a_jwt_that_claims_a_longer_life_ends_with_its_session() {
     for ended in [&login.token, &longer, &shorter] {
         assert_refused(&client, ended, "after the session ended").await;
     }
+    assert_calm().await;
+}
+
+/// An access token of the web console is forged no better than another session's JWT.
+#[tokio::test]
+async fn an_access_token_that_is_not_ours_is_refused() {
+    let (client, login) = somebody().await;
+    let console = client.open_console(&crate::support::address("forged")).await;
+    let forge = Forge::of_jwt(&console.access).await;
+    assert!(client.accepts(&forge.sign(&forge.claims)).await, "the forge works");
+    let kid = decode_header(&login.token).expect("a header").kid;
+    assert_eq!(forge.header.kid, kid, "one key signs both kinds");
+    let signed = |header: Header, key: &EncodingKey| encode(&header, &forge.claims, key).expect("signed");
+    let of_kid = |kid: &str| Header { kid: Some(kid.to_owned()), ..forge.header.clone() };
+    let other = EncodingKey::from_secret(b"another secret of thirty-two bytes");
+    let typed = |alg: &str| forge.under(&json!({ "alg": alg, "typ": "console-access+jwt" }).to_string());
+    let claims = URL_SAFE_NO_PAD.encode(forge.claims.to_string());
+    let none = URL_SAFE_NO_PAD.encode(json!({ "alg": "none", "typ": "console-access+jwt" }).to_string());
+    let forged = [
+        ("none", format!("{none}.{claims}.")),
+        ("another key", signed(forge.header.clone(), &other)),
+        ("an unknown kid", signed(of_kid("0123456789abcdef"), &forge.key)),
+        ("an empty kid", signed(of_kid(""), &forge.key)),
+        ("another algorithm", signed(Header { alg: Algorithm::HS512, ..forge.header.clone() }, &forge.key)),
+        ("another algorithm over the right HMAC", typed("RS256")),
+        ("expired", forge.with("exp", json!(Utc::now_seconds() - 1))),
+        ("no expiry", forge.without("exp")),
+        ("an unknown session", forge.with("sid", json!(uuid::Uuid::now_v7()))),
+        ("another person", forge.with("sub", login.user["id"].clone())),
+        ("another issuer", forge.with("iss", json!("remoco"))),
+    ];
+    for (about, forged) in &forged {
+        let bearer = answer(client.get("/api/me").bearer_auth(forged)).await;
+        assert_error(&bearer, 401, "invalid token", about);
+        let cookie = answer(client.get("/api/me").header("cookie", format!("remoco_auth={forged}"))).await;
+        assert_error(&cookie, 401, "invalid token", about);
+    }
+    assert!(client.accepts(&console.access).await);
+    assert_calm().await;
+}
+
+/// Signature, session and person are right; it is the kind that is not.
+#[tokio::test]
+async fn a_jwt_of_one_kind_never_passes_for_the_other() {
+    let (client, login) = somebody().await;
+    let console = client.open_console(&crate::support::address("kinds")).await;
+    let (session, access) = (Forge::of(&login).await, Forge::of_jwt(&console.access).await);
+    let typed = |forge: &Forge, typ: Option<&str>, kind: Option<&str>| {
+        let mut claims = forge.claims.clone();
+        claims.as_object_mut().expect("an object").remove("kind");
+        if let Some(kind) = kind {
+            claims["kind"] = json!(kind);
+        }
+        let header = Header { typ: typ.map(str::to_owned), ..forge.header.clone() };
+        encode(&header, &claims, &forge.key).expect("signed")
+    };
+    let (ours, of_console) = (Some("JWT"), Some("console-access+jwt"));
+    let named = Some("console_session");
+    assert!(client.accepts(&typed(&session, ours, None)).await, "the forge works");
+    assert!(client.accepts(&typed(&access, of_console, named)).await, "the forge works");
+    for (about, forged) in [
+        ("an ordinary session as a console session", typed(&session, of_console, named)),
+        ("a console session as an ordinary one", typed(&access, ours, None)),
+        ("a console session without a type", typed(&access, None, None)),
+        ("an ordinary session by the other's type", typed(&session, of_console, None)),
+        ("an ordinary session by the other's claim", typed(&session, ours, named)),
+        ("an ordinary session that says so", typed(&session, ours, Some("session"))),
+        ("a console session by its type alone", typed(&access, of_console, None)),
+        ("a console session by its claim alone", typed(&access, ours, named)),
+        ("a console session that says it is ordinary", typed(&access, of_console, Some("session"))),
+        ("another type", typed(&access, Some("at+jwt"), named)),
+    ] {
+        assert_refused(&client, &forged, about).await;
+        let cookie = client.get("/v1/me").header("cookie", format!("remoco_auth={forged}"));
+        let cookie = answer(cookie).await;
+        super::assert_problem(&cookie, 401, "invalid_token", "invalid token", about);
+    }
+    // Whole and good, each in the other's cookie.
+    for (path, cookie) in [
+        ("/api/me", format!("multica_auth={}", console.access)),
+        ("/api/me", format!("remoco_auth={}", login.token)),
+    ] {
+        let crossed = answer(client.get(path).header("cookie", &cookie)).await;
+        assert_error(&crossed, 401, "invalid token", "crossed cookies");
+    }
+    assert!(client.accepts(&login.token).await && client.accepts(&console.access).await);
     assert_calm().await;
 }

@@ -6,6 +6,7 @@
 mod audit_parameters;
 mod bodies;
 mod connections;
+mod console;
 mod credentials;
 mod cross_site;
 mod issuers;

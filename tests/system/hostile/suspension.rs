@@ -36,6 +36,9 @@ async fn a_suspended_person_is_turned_away_everywhere_and_for_good() {
         (Method::POST, "/api/cli-token".to_owned()),
         (Method::GET, "/v1/me".to_owned()),
         (Method::GET, "/v1/audit".to_owned()),
+        (Method::GET, "/v1/sessions".to_owned()),
+        (Method::POST, "/v1/sessions/end-others".to_owned()),
+        (Method::DELETE, format!("/v1/sessions/{}", uuid::Uuid::now_v7())),
     ] {
         let client = client.clone();
         let about = format!("{method} {path}");

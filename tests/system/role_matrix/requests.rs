@@ -6,6 +6,7 @@ use super::world::World;
 use crate::support::{
     address,
     issuers::{GOOGLE_REDIRECT, account, google_code, site},
+    past::claims,
     team::slug,
 };
 
@@ -65,6 +66,10 @@ pub async fn request(route: &str, variant: &str, world: &World) -> Option<Asked>
         | "GET /openapi.json"
         | "GET /readyz"
         | "GET /v1/me"
+        | "GET /v1/sessions"
+        | "POST /v1/sessions/refresh"
+        | "POST /v1/sessions/end-others"
+        | "DELETE /v1/sessions/current"
         | "POST /api/cli-token"
         | "POST /api/tokens/current/renew"
         | "POST /auth/logout" => plain(),
@@ -88,7 +93,8 @@ pub async fn request(route: &str, variant: &str, world: &World) -> Option<Asked>
         "POST /api/tokens" => body(json!({ "name": "made" })),
         "DELETE /api/tokens/{id}" => Asked { open: vec![world.token().await.0.clone()], ..plain() },
         "POST /auth/send-code" => body(json!({ "email": address("sent") })),
-        "POST /auth/verify-code" => {
+        "DELETE /v1/sessions/{id}" => Asked { open: vec![owners_session(world).await], ..plain() },
+        "POST /auth/verify-code" | "POST /v1/sessions" => {
             let email = address("verified");
             let code = world.client.code(&email).await;
             body(json!({ "email": email, "code": code }))
@@ -142,11 +148,20 @@ pub async fn request(route: &str, variant: &str, world: &World) -> Option<Asked>
     })
 }
 
+/// The id of the session of the workspace's owner.
+async fn owners_session(world: &World) -> String {
+    claims(&world.team().await.owner.token)["sid"].as_str().expect("an id").to_owned()
+}
+
 /// What came of it, where the answer is the same for those who may and those who may not.
 pub async fn effect(route: &str, world: &World) -> Option<&'static str> {
     match route {
         "DELETE /api/tokens/{id}" => {
             Some(if world.client.accepts(&world.token().await.1).await { "kept" } else { "gone" })
+        }
+        "DELETE /v1/sessions/{id}" | "DELETE /v1/sessions/current" | "POST /v1/sessions/end-others" => {
+            let owner = &world.team().await.owner.token;
+            Some(if world.client.accepts(owner).await { "the owner's kept" } else { "the owner's gone" })
         }
         _ => None,
     }

@@ -16,7 +16,7 @@ use tally_domain::{
     identity::{Account, Assertion, Identity, LogInByIdentity},
     invitation::Invite,
     login::{DeclareUndeliverable, Digits, IssueCode, IssuedCode, Verification, VerifyCode},
-    session::Origin,
+    session::{Opens, Origin},
     token::{MintToken, TokenRequest},
 };
 use tally_events::{CodeId, InvitationId, LoginId, RequestId, Role, SessionId, TokenId, UserId, seal::Key};
@@ -129,7 +129,7 @@ impl Past {
             may_sign_up: true,
             link: None,
             session: SessionId::new(),
-            lifetime,
+            opens: Opens::Session { lifetime },
             origin: Origin::default(),
         };
         let command = authorize(Principal::Anonymous, command).expect("anyone may");

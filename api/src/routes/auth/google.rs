@@ -8,7 +8,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::{
-    error::ApiError,
+    error::{self, ApiError},
     oidc::{Code, OidcError},
     request_json::RequestJson,
     routes::auth::{
@@ -84,7 +84,7 @@ fn explain(turned_away: TurnedAway) -> ApiError {
         TurnedAway::EmailVerificationRequired { link_token } => {
             ApiError::email_verification_required(link_token)
         }
-        TurnedAway::SignupProhibited => ApiError::forbidden("signup prohibited"),
+        TurnedAway::SignupProhibited => ApiError::new(error::Code::SignupProhibited, "signup prohibited"),
         TurnedAway::AccountSuspended => ApiError::account_disabled(),
         TurnedAway::Failed(error) => error,
     }

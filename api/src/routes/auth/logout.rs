@@ -6,15 +6,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use tally_domain::{PersonCredential, Principal, session::EndSession};
+use tally_domain::{PrincipalKind, credential::CredentialKind};
+use tally_events::CredentialId;
 use utoipa::ToSchema;
 
 use crate::{
-    error::ApiError,
     guard::{context_of, credential_of, verify},
-    routes::REVOCATION,
+    routes::{REVOCATION, v1::sessions::end_with_those_below},
     state::App,
 };
+
+const CONSOLE: PrincipalKind = PrincipalKind::Credential(CredentialKind::ConsoleSession);
 
 #[derive(Serialize, ToSchema)]
 struct LoggedOut {
@@ -39,22 +41,28 @@ struct LoggedOut {
 )]
 pub async fn logout(State(app): State<App>, request: Request) -> Result<Response, Response> {
     let (parts, _) = request.into_parts();
-    let credential = credential_of(&parts.method, &parts.headers);
-    let ended = match credential {
-        Ok(credential) => match verify(&app, &credential).await {
-            Ok(Principal::Person { user, credential: credential @ PersonCredential::Session { id, .. } }) => {
-                let principal = Principal::Person { user, credential };
-                let command = EndSession { session: id };
-                let refused = |refusal: tally_domain::session::SessionRefusal| ApiError::internal(&refusal);
-                app.execute(principal, command, context_of(&parts), refused).await.map(|_| true)
+    let shown = credential_of(&parts.method, parts.uri.path(), &parts.headers);
+    let principal = match shown {
+        Ok(shown) => verify(&app, &shown).await,
+        Err(error) => Err(error),
+    };
+    let mut of_console = false;
+    let ended = match principal {
+        Ok(principal) => match principal.credential() {
+            Some(CredentialId::Session(session)) => {
+                of_console = principal.kind() == CONSOLE;
+                end_with_those_below(&app, principal, context_of(&parts), session).await.map(|_| true)
             }
-            Err(error) if error.status.is_server_error() => Err(error),
-            Ok(_) | Err(_) => Ok(false),
+            Some(CredentialId::Token(_)) | None => Ok(false),
         },
+        Err(error) if error.status.is_server_error() => Err(error),
         Err(_) => Ok(false),
     };
     let clear = |mut response: Response| {
         app.settings.cookies.clear(response.headers_mut());
+        if of_console {
+            app.settings.cookies.clear_console(response.headers_mut());
+        }
         response
     };
     match ended {

@@ -61,8 +61,8 @@ impl Act for EnterByProxy {
 pub async fn verify_for_proxy(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     let headers = request.headers();
     let method = original_method(request.method(), headers)?;
-    let credential = credential_of(&method, headers)?;
-    let principal = verify(&app, &credential).await?;
+    let shown = credential_of(&method, request.uri().path(), headers)?;
+    let principal = verify(&app, &shown).await?;
     authorize(principal, EnterByProxy)?;
     let mut response = StatusCode::OK.into_response();
     identify(response.headers_mut(), &principal);

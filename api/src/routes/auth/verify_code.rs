@@ -17,6 +17,7 @@ use tally_domain::{
     credential::Plaintext,
     identity::Identity,
     login::{Digits, Verification, VerifyCode},
+    session::Opens,
 };
 use tally_events::{LoginId, Position, SessionId, UserId};
 use tally_projections::users::find_profile;
@@ -25,8 +26,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
-    error::ApiError,
+    error::{ApiError, Code},
     execute::{CLAIM_ATTEMPTS_MAX, failure},
+    jwt::{Session, SessionKind},
     oidc::Link,
     request_json::RequestJson,
     routes::{
@@ -74,25 +76,48 @@ pub async fn verify_code(
     visitor: Visitor,
     request: Result<RequestJson<CodeAttempt>, ApiError>,
 ) -> Result<Response, ApiError> {
-    visitor.count(&app, "verify-code", app.settings.limits.verify).await?;
+    let (session, lifetime) = (SessionId::new(), app.settings.session_lifetime);
+    let opens = Opens::Session { lifetime };
+    let Opened { user, expires_at, position } = log_in(&app, &visitor, request, session, opens).await?;
+    answer(&app, user, session, expires_at, position).await
+}
+
+/// Somebody who typed the right code, and for whom a session opened.
+pub(crate) struct Opened {
+    pub user: UserId,
+    /// Of the session.
+    pub expires_at: DateTime<Utc>,
+    pub position: Position,
+}
+
+/// The one door for everybody with a code, whatever they want opened: its limits are the same.
+pub(crate) async fn log_in(
+    app: &App,
+    visitor: &Visitor,
+    request: Result<RequestJson<CodeAttempt>, ApiError>,
+    session: SessionId,
+    opens: Opens,
+) -> Result<Opened, ApiError> {
+    visitor.count(app, "verify-code", app.settings.limits.verify).await?;
     let CodeAttempt { email, code, link_token } = request?.body;
     let present = |field: Option<String>| field.filter(|text| !text.trim().is_empty());
     let (Some(email), Some(code)) = (present(email), present(code)) else {
         return Err(ApiError::bad_request("email and code are required"));
     };
     let email = EmailAddress::parse(&email).map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let link = link_token.map(|token| proven(&app, &token, &email)).transpose()?;
-    let typed = Digits::new(code.trim());
-    let (verification, position) = verify(&app, &visitor, &email, &typed, link.as_ref()).await?;
-    match verification {
-        Verification::Verified { user, session, expires_at } => {
-            answer(&app, user, session, expires_at, position).await
+    let link = link_token.map(|token| proven(app, &token, &email)).transpose()?;
+    let attempt = Attempt { email: &email, typed: Digits::new(code.trim()), link, session, opens };
+    match verify(app, visitor, &attempt).await? {
+        (Verification::Verified { user, expires_at, .. }, position) => {
+            Ok(Opened { user, expires_at, position })
         }
-        Verification::NoLiveCode | Verification::Wrong => {
-            Err(ApiError::bad_request("invalid or expired code"))
+        (Verification::NoLiveCode | Verification::Wrong, _) => {
+            Err(ApiError::new(Code::LoginCodeInvalid, "invalid or expired code"))
         }
-        Verification::SignupProhibited => Err(ApiError::forbidden("signup prohibited")),
-        Verification::AccountSuspended => Err(ApiError::account_disabled()),
+        (Verification::SignupProhibited, _) => {
+            Err(ApiError::new(Code::SignupProhibited, "signup prohibited"))
+        }
+        (Verification::AccountSuspended, _) => Err(ApiError::account_disabled()),
     }
 }
 
@@ -103,31 +128,38 @@ fn proven(app: &App, token: &str, email: &EmailAddress) -> Result<Identity, ApiE
         .ok_or_else(|| ApiError::bad_request("invalid or expired link_token"))
 }
 
+/// A code, and what is to be opened if it is right.
+struct Attempt<'a> {
+    email: &'a EmailAddress,
+    typed: Digits,
+    link: Option<Identity>,
+    session: SessionId,
+    opens: Opens,
+}
+
 async fn verify(
     app: &App,
     visitor: &Visitor,
-    email: &EmailAddress,
-    typed: &Digits,
-    link: Option<&Identity>,
+    attempt: &Attempt<'_>,
 ) -> Result<(Verification, Position), ApiError> {
+    let email = attempt.email;
     // A race for the account of an address is lost once at most; the loser finds the account there.
     for _ in 0..CLAIM_ATTEMPTS_MAX {
-        let things =
-            [Namespace::LoginAddress, Namespace::UserEmail].map(|namespace| (namespace, email.as_str()));
+        let things = [Namespace::LoginAddress, Namespace::UserEmail].map(|namespace| (namespace, email.as_str()));
         let [login, user] = app.store.holders(things).await?;
-        let link = not_yet_linked(app, link, user).await?;
+        let link = not_yet_linked(app, attempt.link.as_ref(), user).await?;
         let Some(login) = login else { return Ok((Verification::NoLiveCode, Position::ZERO)) };
         let command = VerifyCode {
             login: LoginId(login),
             email: email.clone(),
-            typed: typed.clone(),
+            typed: attempt.typed.clone(),
             development: app.settings.development_code.clone(),
             key: app.keys().login_code().clone(),
             user: user.map_or_else(UserId::new, UserId),
             may_sign_up: may_sign_up(app, email).await?,
             link: link.cloned(),
-            session: SessionId::new(),
-            lifetime: app.settings.session_lifetime,
+            session: attempt.session,
+            opens: attempt.opens.clone(),
             origin: visitor.origin.clone(),
         };
         let command = tally_domain::authorize(Principal::Anonymous, command)?;
@@ -181,7 +213,8 @@ pub fn sign(
 ) -> Result<Plaintext, ApiError> {
     // The moment of the decision: another reading of the clock could be a second later.
     let issued_at = expires_at - app.settings.session_lifetime;
-    app.settings.signer.sign(user, session, issued_at, expires_at).map_err(|error| ApiError::internal(&error))
+    let session = Session { kind: SessionKind::Ordinary, user, session, expires_at };
+    app.settings.signer.sign(&session, issued_at).map_err(|error| ApiError::internal(&error))
 }
 
 pub(super) fn set_cookies(app: &App, headers: &mut HeaderMap, token: &Plaintext) {

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tally_domain::{Action, Principal, authorize, policy::Act};
 use tally_events::UserId;
-use tally_projections::users::find_profile;
+use tally_projections::users::{Profile, find_profile};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -32,11 +32,17 @@ pub struct CredentialDescription {
 }
 
 #[derive(Serialize, ToSchema)]
-struct Person {
+pub(super) struct Person {
     #[schema(value_type = Uuid)]
     id: UserId,
     email: String,
     name: String,
+}
+
+impl From<Profile> for Person {
+    fn from(profile: Profile) -> Self {
+        Self { id: profile.id, email: profile.email, name: profile.name }
+    }
 }
 
 /// Describe the credential that asks
@@ -57,7 +63,7 @@ pub async fn describe_credential(
     Ok(Json(CredentialDescription {
         kind: credential.kind().row().name,
         credential_id: credential.id().uuid(),
-        user: profile.map(|profile| Person { id: profile.id, email: profile.email, name: profile.name }),
+        user: profile.map(Person::from),
         org: None,
         role: None,
         scopes: None,

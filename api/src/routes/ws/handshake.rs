@@ -1,10 +1,14 @@
 //! What a handshake says: from where, with which credential, and about which workspace.
 
 use axum::http::{HeaderMap, Method, Uri, header};
-use tally_domain::{claim::Namespace, credential::Plaintext};
+use tally_domain::claim::Namespace;
 use tally_events::WorkspaceId;
 
-use crate::{error::ApiError, guard, state::App};
+use crate::{
+    error::ApiError,
+    guard::{self, Shown},
+    state::App,
+};
 
 /// A browser sends the cookie from anywhere, so where it is sent from decides (RFC 6455 section 10.2):
 /// no origin, our own host, or one that is allowed.
@@ -22,9 +26,9 @@ pub fn check_origin(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// The credential of the handshake; none: the first frame has it.
-pub fn credential(headers: &HeaderMap) -> Result<Option<Plaintext>, ApiError> {
-    match guard::credential_of(&Method::GET, headers) {
-        Ok(credential) => Ok(Some(credential)),
+pub fn credential(uri: &Uri, headers: &HeaderMap) -> Result<Option<Shown>, ApiError> {
+    match guard::credential_of(&Method::GET, uri.path(), headers) {
+        Ok(shown) => Ok(Some(shown)),
         Err(error) if error.code == crate::error::Code::MissingAuthorization => Ok(None),
         Err(error) => Err(error),
     }

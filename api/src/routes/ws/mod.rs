@@ -29,7 +29,7 @@ use tokio::time::timeout;
 
 use crate::{
     error::ApiError,
-    guard::{check, present},
+    guard::{Shown, check, present},
     in_workspace::refused,
     serve::Connection,
     state::App,
@@ -74,8 +74,8 @@ pub async fn open_socket(
 ) -> Result<Response, ApiError> {
     handshake::check_origin(&app, &headers)?;
     let wanted = Wanted::of(&headers, &uri)?;
-    let member = match handshake::credential(&headers)? {
-        Some(credential) => Some(Member::find(&app, &credential, &wanted).await?),
+    let member = match handshake::credential(&uri, &headers)? {
+        Some(shown) => Some(Member::find(&app, &shown, &wanted).await?),
         None => None,
     };
     let upgrade = upgrade.map_err(|_| ApiError::bad_request("a WebSocket handshake is required"))?;
@@ -103,9 +103,10 @@ pub(super) struct Member {
 }
 
 impl Member {
-    async fn find(app: &App, credential: &Plaintext, wanted: &Wanted) -> Result<Self, ApiError> {
-        let presented = present(app, credential)?;
+    async fn find(app: &App, shown: &Shown, wanted: &Wanted) -> Result<Self, ApiError> {
+        let presented = present(app, &shown.credential)?;
         let principal = check(app, &presented).await?;
+        shown.admits(principal)?;
         Self::of(app, presented, principal, wanted.find(app).await?).await
     }
 
@@ -136,7 +137,7 @@ impl Member {
 async fn authenticate(app: &App, socket: &mut WebSocket, wanted: &Wanted) -> Result<Member, ApiError> {
     let first = timeout(AUTH_TIMEOUT, first_text(socket)).await.ok().flatten();
     let token = first.as_deref().and_then(token_of).ok_or_else(ApiError::missing_authorization)?;
-    let member = Member::find(app, &token, wanted).await?;
+    let member = Member::find(app, &Shown::bearer(token), wanted).await?;
     send(socket, json!({ "type": "auth_ack" })).await.ok_or_else(ApiError::unavailable)?;
     Ok(member)
 }

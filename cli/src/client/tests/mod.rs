@@ -8,6 +8,7 @@ mod machine;
 mod output;
 mod profile;
 mod server;
+mod session;
 mod settings;
 mod workspace;
 

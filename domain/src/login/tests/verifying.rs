@@ -1,3 +1,5 @@
+use tally_events::session::{ConsoleStarted, SessionStarted};
+
 use super::*;
 
 #[test]
@@ -10,6 +12,25 @@ fn the_right_code_opens_an_account_and_starts_a_session() {
 fn the_right_code_of_an_account_starts_a_session() {
     let story = given([registered(), issued(1, minutes(0))]).at(minutes(1));
     lets_in(&story, 1, after(minutes(1)), &verify(digits(1)), false);
+}
+
+/// The same door opens a session of the web console: 14 days unless it is refreshed, 90 in any case.
+#[test]
+fn the_right_code_starts_a_console_session() {
+    let now = after(minutes(1));
+    let story = given([registered(), issued(1, minutes(0))]).at(minutes(1));
+    let refresh_hash = Hidden::new("c0ffee00".repeat(8));
+    let opens = Opens::Console { refresh_hash: refresh_hash.clone() };
+    let expires_at = now + TimeDelta::days(14);
+    let started = SessionStarted {
+        console: Some(ConsoleStarted { refresh_hash, ends_at: now + TimeDelta::days(90) }),
+        ..session::started(ADA, SessionMethod::EmailCode, None, expires_at, &origin())
+    };
+    let verified = LoginCodeVerified { code_id: code(1), user_id: ADA, session_id: session(1) };
+    story.when(&VerifyCode { opens, ..verify(digits(1)) }).then(
+        Verification::Verified { user: ADA, session: session(1), expires_at },
+        [(LOGIN.into(), verified.into()), (session(1).into(), started.into())],
+    );
 }
 
 #[test]
