@@ -12,11 +12,15 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use tally_domain::credential::Plaintext;
 
+use crate::oidc::LINK_LIFETIME;
+
 pub const AUTH: &str = "multica_auth";
 pub const CSRF: &str = "multica_csrf";
 /// A login at an issuer that is under way.
 pub const FLOW: &str = "tally_oidc";
 const FLOW_PATH: &str = "/auth/oidc";
+/// The browser in which an identity was proven whose address is still to be.
+pub const LINK: &str = "tally_link";
 pub const CONSOLE_AUTH: &str = "remoco_auth";
 pub const CONSOLE_CSRF: &str = "remoco_csrf";
 pub const CONSOLE_REFRESH: &str = "remoco_refresh";
@@ -112,6 +116,11 @@ impl CookieSettings {
         if let Ok(value) = HeaderValue::from_str(&cookie.build().to_string()) {
             headers.append(header::SET_COOKIE, value);
         }
+    }
+
+    /// The cookie without which a link token links nothing.
+    pub(crate) fn set_link(&self, headers: &mut HeaderMap, value: &str, now: DateTime<Utc>) {
+        self.append(headers, hidden(LINK, value), now, LINK_LIFETIME);
     }
 
     /// Tells the browser to forget it.

@@ -97,7 +97,7 @@ impl ApiError {
     pub fn email_verification_required(link_token: Plaintext) -> Self {
         let error = Self::new(
             Code::EmailVerificationRequired,
-            "this address has an account: enter the code that is sent to it",
+            "this address must be proven: enter the code that is sent to it",
         );
         Self { link_token: Some(Box::new(link_token)), ..error }
     }

@@ -179,6 +179,8 @@ pub struct LogInByIdentity {
     /// Whether the issuer [speaks for](Authority::speaks_for) the address.
     pub authoritative: bool,
     pub may_sign_up: bool,
+    /// Whether that [rests on the address](crate::signup::SignupPolicy::rests_on_the_address).
+    pub signup_rests_on_address: bool,
     pub session: SessionId,
     pub lifetime: TimeDelta,
     pub origin: Origin,
@@ -187,7 +189,8 @@ pub struct LogInByIdentity {
 /// What came of it. Only the last leaves a trace in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// Somebody has this address here already, and the issuer is not who decides that it is they.
+    /// Somebody has this address here already, or may open an account because it is theirs, and the
+    /// issuer is not who decides that.
     EmailVerificationRequired,
     SignupProhibited,
     AccountSuspended,
@@ -232,6 +235,9 @@ impl Command for LogInByIdentity {
                 return Ok(Decision::unchanged(Entry::EmailVerificationRequired));
             }
             Account::New(_) if !self.may_sign_up => return Ok(Decision::unchanged(Entry::SignupProhibited)),
+            Account::New(_) if self.signup_rests_on_address && !self.authoritative => {
+                return Ok(Decision::unchanged(Entry::EmailVerificationRequired));
+            }
             Account::Linked(_) => (false, None),
             Account::OfAddress(_) => (false, Some(IdentityProof::Authority)),
             Account::New(_) => (true, Some(IdentityProof::Registration)),

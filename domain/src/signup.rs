@@ -23,10 +23,20 @@ pub struct SignupPolicy {
 }
 
 impl SignupPolicy {
+    /// Whether the address decides who may open an account. Then it must be theirs for certain.
+    #[must_use]
+    pub fn rests_on_the_address(&self) -> bool {
+        self.mode != SignupMode::Open || self.lists_somebody()
+    }
+
+    const fn lists_somebody(&self) -> bool {
+        !(self.domains.is_empty() && self.emails.is_empty())
+    }
+
     /// Whether a new account may be opened for this address.
     #[must_use]
     pub fn admits(&self, email: &EmailAddress, invited: bool) -> bool {
-        if self.domains.is_empty() && self.emails.is_empty() {
+        if !self.lists_somebody() {
             return match self.mode {
                 SignupMode::Open => true,
                 SignupMode::Invited => invited,
@@ -43,6 +53,20 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[test]
+    fn only_where_everybody_may_sign_up_does_the_address_decide_nothing() {
+        let listed = || vec!["example.org".to_owned()];
+        assert!(!SignupPolicy::default().rests_on_the_address());
+        for policy in [
+            SignupPolicy { mode: SignupMode::Invited, ..SignupPolicy::default() },
+            SignupPolicy { mode: SignupMode::Closed, ..SignupPolicy::default() },
+            SignupPolicy { domains: listed(), ..SignupPolicy::default() },
+            SignupPolicy { emails: vec!["ada@example.org".to_owned()], ..SignupPolicy::default() },
+        ] {
+            assert!(policy.rests_on_the_address(), "{policy:?}");
+        }
+    }
 
     #[rstest]
     #[case(SignupMode::Open, false, true)]

@@ -102,13 +102,13 @@ pub const CODES: [CodeRow; 25] = [
         Code::SignupProhibited,
         "signup_prohibited",
         StatusCode::FORBIDDEN,
-        "The code was right, and the address may not open an account here",
+        "The address may not open an account here",
     ),
     row(
         Code::EmailVerificationRequired,
         "email_verification_required",
         StatusCode::FORBIDDEN,
-        "The address has an account, and the issuer does not decide whose it is: enter a code that is sent there, together with the `link_token` ([oidc.md](oidc.md))",
+        "The issuer does not decide whose the address is, on which an account here, or the right to open one, rests: enter a code that is sent there, together with the `link_token` ([oidc.md](oidc.md))",
     ),
     row(
         Code::NotFound,

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 use tally_domain::{
     EmailAddress,
     credential::Plaintext,
@@ -13,25 +14,30 @@ use zeroize::Zeroizing;
 
 const PURPOSE: &str = "identity link";
 /// As long as the code that is asked for next.
-const LINK_LIFETIME: TimeDelta = CODE_LIFETIME;
+pub const LINK_LIFETIME: TimeDelta = CODE_LIFETIME;
 
 /// An identity that was proven here, and the address its issuer gave. It links nothing by itself:
-/// together with a code that was mailed to this very address it does.
+/// together with a code that was mailed to this very address it does, and in the browser alone that
+/// proved the identity: nobody is talked into finishing the login of another.
 #[derive(Serialize, Deserialize)]
 pub struct Link {
     issuer: String,
     subject: String,
     email: String,
+    /// What the browser's cookie says.
+    browser: String,
     expires_at: DateTime<Utc>,
 }
 
 impl Link {
-    pub fn new(assertion: &Assertion, now: DateTime<Utc>) -> Self {
+    /// `browser` is drawn for this login, and goes into the cookie.
+    pub fn new(assertion: &Assertion, browser: &str, now: DateTime<Utc>) -> Self {
         let Assertion { identity, email, .. } = assertion;
         Self {
             issuer: identity.issuer().to_owned(),
             subject: identity.subject().to_owned(),
             email: email.as_str().to_owned(),
+            browser: browser.to_owned(),
             expires_at: now + LINK_LIFETIME,
         }
     }
@@ -42,11 +48,19 @@ impl Link {
         Ok(Plaintext::new(keys.seal_carried(PURPOSE, &content)))
     }
 
-    /// The identity in a `link_token`, if it was made for this address and is still good.
-    pub fn open(keys: &KeyRing, token: &str, email: &EmailAddress, now: DateTime<Utc>) -> Option<Identity> {
+    /// The identity in a `link_token`, if it was made for this address and this browser and is still
+    /// good.
+    pub fn open(
+        keys: &KeyRing,
+        token: &str,
+        email: &EmailAddress,
+        browser: &str,
+        now: DateTime<Utc>,
+    ) -> Option<Identity> {
         let content = keys.open_carried(PURPOSE, token)?;
         let link: Self = serde_json::from_slice(&content).ok()?;
-        if link.email != email.as_str() || now >= link.expires_at {
+        let same_browser = bool::from(link.browser.as_bytes().ct_eq(browser.as_bytes()));
+        if !same_browser || link.email != email.as_str() || now >= link.expires_at {
             return None;
         }
         Identity::new(link.issuer, link.subject).ok()

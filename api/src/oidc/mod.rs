@@ -14,7 +14,7 @@ use openidconnect::RedirectUrl;
 
 pub(crate) use flow::{FLOW_LIFETIME, Flow, ReturnTo};
 use http::HttpError;
-pub(crate) use link::Link;
+pub(crate) use link::{LINK_LIFETIME, Link};
 pub(crate) use provider::{Code, Provider};
 pub use provider::{ProviderError, ProviderSettings};
 

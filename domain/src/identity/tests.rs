@@ -28,6 +28,7 @@ fn comes(account: Account) -> LogInByIdentity {
         account,
         authoritative: false,
         may_sign_up: true,
+        signup_rests_on_address: false,
         session: session(1),
         lifetime: LIFETIME,
         origin: origin(),
@@ -79,6 +80,36 @@ mod somebody_new {
     fn is_turned_away_where_signup_is_prohibited_whoever_vouches() {
         for authoritative in [false, true] {
             let command = LogInByIdentity { may_sign_up: false, authoritative, ..comes(Account::New(ADA)) };
+            given([]).when(&command).unchanged(Entry::SignupProhibited);
+        }
+    }
+}
+
+mod somebody_new_whom_their_address_lets_in {
+    use super::*;
+
+    fn comes(authoritative: bool) -> LogInByIdentity {
+        LogInByIdentity { signup_rests_on_address: true, authoritative, ..super::comes(Account::New(ADA)) }
+    }
+
+    #[test]
+    fn has_to_prove_it_where_nobody_is_authoritative() {
+        given([]).when(&comes(false)).unchanged(Entry::EmailVerificationRequired);
+    }
+
+    #[test]
+    fn gets_an_account_on_the_word_of_who_is() {
+        let (email, name) = (Personal::clear("ada@example.org"), Personal::clear("Ada Lovelace"));
+        let linked = identity().linked(IdentityProof::Registration);
+        given([])
+            .when(&comes(true))
+            .then(logged_in(), events(vec![UserRegistered { email, name }.into(), linked.into()]));
+    }
+
+    #[test]
+    fn is_turned_away_when_it_does_not() {
+        for authoritative in [false, true] {
+            let command = LogInByIdentity { may_sign_up: false, ..comes(authoritative) };
             given([]).when(&command).unchanged(Entry::SignupProhibited);
         }
     }

@@ -78,9 +78,13 @@ async fn have_to_prove(stage: &mut Stage, known: &Person) {
     let refused = answer(stage.from(known, stage.client.post("/auth/google", &body))).await;
     assert_eq!(refused.status, 403, "{}", refused.text);
     let link_token = refused.json()["link_token"].as_str().expect("a token").to_owned();
-    let mark = stage.marks.add("a link token", &link_token);
-    stage.heard("google", format!("{:?}\n{}", refused.headers, refused.text), &[mark]);
+    let browser = refused.cookie("tally_link").expect("the cookie").0;
+    let marks = [("a link token", &link_token), ("a link cookie", &browser)]
+        .map(|(what, core)| stage.marks.add(what, core));
+    stage.heard("google", format!("{:?}\n{}", refused.headers, refused.text), &marks);
     let body = json!({ "email": known.email, "code": "000000", "link_token": link_token });
-    let request = stage.from(known, stage.client.post("/auth/verify-code", &body));
+    let request =
+        stage.client.post("/auth/verify-code", &body).header("cookie", format!("tally_link={browser}"));
+    let request = stage.from(known, request);
     assert!(stage.exchange("a link without a code", request, &[]).await.status >= 400);
 }

@@ -9,8 +9,8 @@ use tally_tests::{Server, client::answer};
 use crate::support::{
     BINARY, address, client, connection, expect, fields,
     issuers::{
-        FRONTEND, GOOGLE_REDIRECT, account, at, events, google, google_code, issuer_for, link_of, must_prove,
-        prove, replica_with, site, with, with_google,
+        FRONTEND, GOOGLE_REDIRECT, Link, account, at, events, google, google_code, issuer_for, link_of,
+        must_prove, prove, replica_with, site, with, with_google,
     },
     now,
     past::{Past, claims},
@@ -192,8 +192,8 @@ async fn google_links_an_account_after_a_mailed_code() {
     let client = site.client();
     let user = client.login(&email).await.user;
     let ada = account(&email);
-    let link_token = must_prove(&client, &ada).await;
-    let answer = prove(&client, &email, &link_token).await;
+    let link = must_prove(&client, &ada).await;
+    let answer = prove(&client, &email, &link).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert_eq!(answer.json()["user"], user);
     assert_eq!(link_of(&user["id"]).await, (site.issuer.url().to_owned(), "email_code".to_owned()));
@@ -209,22 +209,22 @@ async fn google_links_an_account_after_a_mailed_code() {
 }
 
 /// Whoever has an account with the victim's address at Google gets nowhere: a code without the
-/// token links nothing, and the token is for one address, for ten minutes, and good for nothing
-/// without the code.
+/// token links nothing, and the token is for one address, in one browser, for ten minutes, and good for
+/// nothing without the code.
 #[tokio::test]
 async fn google_links_nothing_without_token_and_code_of_one_address() {
     let (site, victim) = (site().await, address("victim"));
     let client = site.client();
     let user = client.login(&victim).await.user;
     let attacker = account(&victim);
-    let link_token = must_prove(&client, &attacker).await;
+    let link = must_prove(&client, &attacker).await;
     let links = async || events(&user["id"], "user.identity_linked").await;
 
     // The victim logs in meanwhile, as ever.
     let past = Past::shifted(TimeDelta::minutes(2)).await;
     past.issue_code(&victim, "123456").await;
     let verify = |email: &str, code: &str, token: &str| {
-        client.post("/auth/verify-code", &json!({ "email": email, "code": code, "link_token": token }))
+        Link { token: token.to_owned(), ..link.clone() }.verify(&client, email, code)
     };
     let without = json!({ "email": victim, "code": "123456" });
     expect(200, client.post("/auth/verify-code", &without)).await;
@@ -232,30 +232,33 @@ async fn google_links_nothing_without_token_and_code_of_one_address() {
 
     // A wrong code with the right token.
     past.issue_code(&victim, "123456").await;
-    refused(400, "invalid or expired code", verify(&victim, "654321", &link_token)).await;
+    refused(400, "invalid or expired code", link.verify(&client, &victim, "654321")).await;
     assert_eq!(links().await, 0);
 
     // The attacker's own address, whose code they have, with the token of the victim's; and the
-    // victim's with the token of theirs.
+    // victim's with the token of theirs, or of the right one in another browser.
     let own = address("attacker");
     client.login(&own).await;
-    let own_token = must_prove(&client, &account(&own)).await;
+    let own_link = must_prove(&client, &account(&own)).await;
     past.issue_code(&own, "123456").await;
-    let mut altered = link_token.clone().into_bytes();
+    let mut altered = link.token.clone().into_bytes();
     altered[40] = if altered[40] == b'A' { b'B' } else { b'A' };
     let altered = String::from_utf8(altered).expect("ASCII");
-    let link = |seconds: i64| {
+    let content = |seconds: i64| {
         let expires_at = now() + TimeDelta::seconds(seconds);
-        json!({ "issuer": site.issuer.url(), "subject": "1", "email": victim, "expires_at": expires_at })
+        json!({
+            "issuer": site.issuer.url(), "subject": "1", "email": victim, "browser": link.browser,
+            "expires_at": expires_at,
+        })
     };
     let seal = |purpose: &str, content: Value| {
         past.store().keys().seal_carried(purpose, content.to_string().as_bytes())
     };
-    let expired = seal("identity link", link(-1));
-    let of_another_purpose = seal("oidc flow", link(60));
+    let expired = seal("identity link", content(-1));
+    let of_another_purpose = seal("oidc flow", content(60));
     for (email, token) in [
-        (&own, link_token.as_str()),
-        (&victim, own_token.as_str()),
+        (&own, link.token.as_str()),
+        (&victim, own_link.token.as_str()),
         (&victim, &altered),
         (&victim, &expired),
         (&victim, &of_another_purpose),
@@ -264,9 +267,15 @@ async fn google_links_nothing_without_token_and_code_of_one_address() {
     ] {
         refused(400, "invalid or expired link_token", verify(email, "123456", token)).await;
     }
+    for browser in ["", &link.browser[1..], &own_link.browser] {
+        let elsewhere = Link { browser: browser.to_owned(), ..link.clone() };
+        refused(400, "invalid or expired link_token", elsewhere.verify(&client, &victim, "123456")).await;
+    }
+    let cookieless = json!({ "email": victim, "code": "123456", "link_token": link.token });
+    refused(400, "invalid or expired link_token", client.post("/auth/verify-code", &cookieless)).await;
     assert_eq!(links().await, 0);
     // None of that cost the victim an attempt, and a good token of this form does link.
-    expect(200, verify(&victim, "123456", &seal("identity link", link(60)))).await;
+    expect(200, verify(&victim, "123456", &seal("identity link", content(60)))).await;
     assert_eq!(links().await, 1);
 }
 
@@ -278,11 +287,10 @@ async fn google_link_token_links_once() {
     let client = site.client();
     let user = client.login(&email).await.user;
     let ada = account(&email);
-    let link_token = must_prove(&client, &ada).await;
-    let body = json!({ "email": email, "code": "123456", "link_token": link_token });
-    assert_eq!(prove(&client, &email, &link_token).await.status, 200);
-    refused(400, "invalid or expired code", client.post("/auth/verify-code", &body)).await;
-    assert_eq!(prove(&client, &email, &link_token).await.status, 200);
+    let link = must_prove(&client, &ada).await;
+    assert_eq!(prove(&client, &email, &link).await.status, 200);
+    refused(400, "invalid or expired code", link.verify(&client, &email, "123456")).await;
+    assert_eq!(prove(&client, &email, &link).await.status, 200);
     assert_eq!(events(&user["id"], "user.identity_linked").await, 1);
 
     let other = address("other");
@@ -292,9 +300,13 @@ async fn google_link_token_links_once() {
     let entered = expect(200, with_google(&client, &site.issuer, &same_person).await).await.json();
     assert_eq!(entered["user"], user);
     let expires_at = now() + TimeDelta::minutes(1);
-    let link = json!({ "issuer": site.issuer.url(), "subject": ada["sub"], "email": other, "expires_at": expires_at });
+    let content = json!({
+        "issuer": site.issuer.url(), "subject": ada["sub"], "email": other, "browser": link.browser,
+        "expires_at": expires_at,
+    });
     let past = Past::shifted(TimeDelta::minutes(2)).await;
-    let stolen = past.store().keys().seal_carried("identity link", link.to_string().as_bytes());
+    let stolen = past.store().keys().seal_carried("identity link", content.to_string().as_bytes());
+    let stolen = Link { token: stolen, ..link };
     let answer = prove(&client, &other, &stolen).await;
     assert_eq!(
         (answer.status, answer.json()),
@@ -320,8 +332,8 @@ async fn google_does_not_open_a_suspended_account() {
     for ada in [&linked, &gmail] {
         refused(403, "account disabled", with_google(&client, &site.issuer, ada).await).await;
     }
-    let link_token = must_prove(&client, &account(&foreign)).await;
-    let answer = prove(&client, &foreign, &link_token).await;
+    let link = must_prove(&client, &account(&foreign)).await;
+    let answer = prove(&client, &foreign, &link).await;
     assert_eq!((answer.status, answer.json()), (403, json!({ "error": "account disabled" })));
 }
 
@@ -329,7 +341,10 @@ async fn google_does_not_open_a_suspended_account() {
 #[tokio::test]
 async fn google_opens_no_account_where_signup_is_closed() {
     let site = site().await;
-    let (known, listed) = (account(&address("known")), account(&at("listed.example")));
+    let known = account(&address("known"));
+    // The list lets in whose the address is, and no others: a code goes there where Google cannot say.
+    let listed = with(&account(&at("listed.example")), json!({ "hd": "listed.example" }));
+    let perhaps = account(&at("listed.example"));
     expect(200, with_google(&site.client(), &site.issuer, &known).await).await;
     let lists = [("ALLOW_SIGNUP", "false"), ("ALLOWED_EMAIL_DOMAINS", "listed.example")];
     for settings in [&lists[..1], &[("ALLOW_SIGNUP", "invited")], &lists] {
@@ -342,6 +357,10 @@ async fn google_opens_no_account_where_signup_is_closed() {
         expect(200, with_google(&client, &site.issuer, &known).await).await;
         if settings.len() == 2 {
             expect(200, with_google(&client, &site.issuer, &listed).await).await;
+            let link = must_prove(&client, &perhaps).await;
+            let email = perhaps["email"].as_str().expect("an address");
+            assert_eq!(prove(&client, email, &link).await.status, 200);
+            expect(200, with_google(&client, &site.issuer, &perhaps).await).await;
         }
     }
 }

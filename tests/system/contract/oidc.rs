@@ -9,7 +9,7 @@ use tally_tests::client::answer;
 use crate::support::{
     address, by_cookie, client, expect,
     issuers::{
-        FRONTEND, Flow, GOOGLE_REDIRECT, account, at, google, google_code, issuer_for, location, prove,
+        FRONTEND, Flow, GOOGLE_REDIRECT, Link, account, at, google, google_code, issuer_for, location, prove,
         query, replica_with, sent_to_login, site, through, under_way, with, with_google,
     },
     near, now,
@@ -135,8 +135,8 @@ async fn oidc_links_by_authority_or_by_a_mailed_code() {
     let answer = through(&client, &site.issuer, "acme", &ada).await;
     let fragment = sent_to_login(&answer, "email_verification_required").expect("a fragment");
     assert!(!location(&answer).contains(&guest[..10]));
-    let link_token = fragment.strip_prefix("link_token=").expect("the token");
-    assert_eq!(prove(&client, &guest, link_token).await.json()["user"], guest_user);
+    let link = Link::of(&answer, fragment.strip_prefix("link_token=").expect("the token"));
+    assert_eq!(prove(&client, &guest, &link).await.json()["user"], guest_user);
     let answer = through(&client, &site.issuer, "acme", &ada).await;
     assert_eq!(claims(&answer.cookie("multica_auth").expect("the cookie").0)["sub"], guest_user["id"]);
     // A hosted domain says nothing at an issuer that was not given that word.

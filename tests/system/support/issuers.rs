@@ -226,21 +226,47 @@ pub async fn link_of(user: &Value) -> (String, String) {
     .expect("a link")
 }
 
-/// Expects that a code is asked for, and gives the token to send along with it.
-pub async fn must_prove(client: &Client, google: &Value) -> String {
+/// What is asked for beside the code where an address is to be proven.
+#[derive(Clone)]
+pub struct Link {
+    pub token: String,
+    /// The value of the browser's cookie.
+    pub browser: String,
+}
+
+impl Link {
+    /// Of an answer that sets the cookie.
+    pub fn of(answer: &Answer, token: &str) -> Self {
+        let (browser, attributes) = answer.cookie("tally_link").expect("the cookie");
+        let attributes: Vec<&str> = attributes.iter().map(String::as_str).collect();
+        assert!(
+            attributes.contains(&"HttpOnly") && attributes.contains(&"SameSite=Strict"),
+            "{attributes:?}"
+        );
+        Self { token: token.to_owned(), browser }
+    }
+
+    /// `/auth/verify-code` with both.
+    pub fn verify(&self, client: &Client, email: &str, code: &str) -> RequestBuilder {
+        let body = json!({ "email": email, "code": code, "link_token": self.token });
+        client.post("/auth/verify-code", &body).header("cookie", format!("tally_link={}", self.browser))
+    }
+}
+
+/// Expects that a code is asked for, and gives what to send along with it.
+pub async fn must_prove(client: &Client, google: &Value) -> Link {
     let site = site().await;
     let answer = expect(403, with_google(client, &site.issuer, google).await).await;
     let body = answer.json();
     assert_eq!(fields(&body), ["code", "error", "link_token"]);
-    let words = "this address has an account: enter the code that is sent to it";
+    let words = "this address must be proven: enter the code that is sent to it";
     assert_eq!((&body["code"], &body["error"]), (&json!("email_verification_required"), &json!(words)));
     assert!(answer.cookie("multica_auth").is_none());
-    body["link_token"].as_str().expect("a token").to_owned()
+    Link::of(&answer, body["link_token"].as_str().expect("a token"))
 }
 
-/// `/auth/verify-code` with a link token and a code that was made for the address just now.
-pub async fn prove(client: &Client, email: &str, link_token: &str) -> Answer {
+/// `/auth/verify-code` with a link and a code that was made for the address just now.
+pub async fn prove(client: &Client, email: &str, link: &Link) -> Answer {
     Past::shifted(TimeDelta::minutes(2)).await.issue_code(email, "123456").await;
-    let body = json!({ "email": email, "code": "123456", "link_token": link_token });
-    answer(client.post("/auth/verify-code", &body)).await
+    answer(link.verify(client, email, "123456")).await
 }

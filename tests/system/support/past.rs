@@ -149,6 +149,7 @@ impl Past {
             account: Account::of(None, None),
             authoritative: true,
             may_sign_up: true,
+            signup_rests_on_address: false,
             session: SessionId::new(),
             lifetime: TimeDelta::days(1),
             origin: Origin::default(),

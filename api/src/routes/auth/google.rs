@@ -3,7 +3,10 @@
 //! It asked for the code without PKCE and nonce, so neither can be checked here; that the code came to
 //! one of the redirects of the list is what Google checks. [`oidc`](super::oidc) does better.
 
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -63,7 +66,7 @@ pub async fn log_in_with_google(
         Ok(LoggedIn { user, session, expires_at, position }) => {
             answer(&app, user, session, expires_at, position).await
         }
-        Err(turned_away) => Err(explain(turned_away)),
+        Err(turned_away) => Ok(explain(&app, turned_away)),
     }
 }
 
@@ -71,8 +74,9 @@ fn not_configured() -> ApiError {
     ApiError { message: "Google login is not configured".into(), ..ApiError::unavailable() }
 }
 
-fn explain(turned_away: TurnedAway) -> ApiError {
-    match turned_away {
+fn explain(app: &App, turned_away: TurnedAway) -> Response {
+    let mut browser = None;
+    let error = match turned_away {
         TurnedAway::ByProvider(OidcError::Unavailable(..)) => ApiError::bad_gateway("Google does not answer"),
         TurnedAway::ByProvider(OidcError::Untrusted(_)) => {
             ApiError::bad_gateway("Google's answer could not be verified")
@@ -81,11 +85,17 @@ fn explain(turned_away: TurnedAway) -> ApiError {
         TurnedAway::ByProvider(OidcError::NoVerifiedEmail) => {
             ApiError::bad_request("Google has not verified an email address of this account")
         }
-        TurnedAway::EmailVerificationRequired { link_token } => {
+        TurnedAway::EmailVerificationRequired { link_token, browser: drawn } => {
+            browser = Some(drawn);
             ApiError::email_verification_required(link_token)
         }
         TurnedAway::SignupProhibited => ApiError::new(error::Code::SignupProhibited, "signup prohibited"),
         TurnedAway::AccountSuspended => ApiError::account_disabled(),
         TurnedAway::Failed(error) => error,
+    };
+    let mut response = error.into_response();
+    if let Some(browser) = browser {
+        app.settings.cookies.set_link(response.headers_mut(), &browser, app.store.clock().now());
     }
+    response
 }

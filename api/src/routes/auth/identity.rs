@@ -14,7 +14,7 @@ use crate::{
     error::ApiError,
     execute::{CLAIM_ATTEMPTS_MAX, failure},
     oidc::{Code, Link, OidcError, Provider},
-    routes::auth::{Visitor, may_sign_up},
+    routes::auth::{Visitor, fill_random, may_sign_up},
     state::App,
 };
 
@@ -29,7 +29,11 @@ pub struct LoggedIn {
 /// Why somebody was not let in.
 pub enum TurnedAway {
     ByProvider(OidcError),
-    EmailVerificationRequired { link_token: Plaintext },
+    /// Both are asked for beside the code: the token in the request, the other in its cookie.
+    EmailVerificationRequired {
+        link_token: Plaintext,
+        browser: String,
+    },
     SignupProhibited,
     AccountSuspended,
     Failed(ApiError),
@@ -59,9 +63,12 @@ pub async fn log_in(
         Entry::SignupProhibited => Err(TurnedAway::SignupProhibited),
         Entry::AccountSuspended => Err(TurnedAway::AccountSuspended),
         Entry::EmailVerificationRequired => {
-            let link = Link::new(&assertion, app.store.clock().now());
+            let mut drawn = [0; 16];
+            fill_random(&mut drawn);
+            let browser = hex::encode(drawn);
+            let link = Link::new(&assertion, &browser, app.store.clock().now());
             let link_token = link.seal(app.keys()).map_err(|error| ApiError::internal(&error))?;
-            Err(TurnedAway::EmailVerificationRequired { link_token })
+            Err(TurnedAway::EmailVerificationRequired { link_token, browser })
         }
     }
 }
@@ -83,6 +90,7 @@ async fn enter(
             account: Account::of(identity.map(UserId), address.map(UserId)),
             authoritative: provider.authority().speaks_for(assertion),
             may_sign_up: may_sign_up(app, &assertion.email).await?,
+            signup_rests_on_address: app.settings.signup.rests_on_the_address(),
             session: SessionId::new(),
             lifetime: app.settings.session_lifetime,
             origin: visitor.origin.clone(),

@@ -20,8 +20,8 @@ use tally_projections::invitations::any_open;
 use tally_store::{Limit, Limited, RequestContext};
 
 use crate::{
-    client_address::limited_as, error::ApiError, guard::context_of, routes::invitations::invitations_for,
-    state::App,
+    client_address::limited_as, cookies, error::ApiError, guard::context_of,
+    routes::invitations::invitations_for, state::App,
 };
 
 /// Characters of a user agent that are kept.
@@ -31,6 +31,8 @@ const USER_AGENT_CHARACTERS: usize = 256;
 pub struct Visitor {
     pub origin: Origin,
     pub context: RequestContext,
+    /// What the cookie of a login says whose address is still to be proven.
+    pub browser: Option<String>,
     limited_as: String,
 }
 
@@ -45,7 +47,8 @@ impl FromRequestParts<App> for Visitor {
         let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
         let user_agent = user_agent.map(|text| text.chars().take(USER_AGENT_CHARACTERS).collect());
         let origin = Origin { address: Some(address.to_string()), user_agent };
-        Ok(Self { origin, context: context_of(parts), limited_as: limited_as(address) })
+        let browser = cookies::read(&parts.headers, cookies::LINK).and_then(Result::ok);
+        Ok(Self { origin, context: context_of(parts), browser, limited_as: limited_as(address) })
     }
 }
 

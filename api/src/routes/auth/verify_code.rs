@@ -105,7 +105,7 @@ pub(crate) async fn log_in(
         return Err(ApiError::bad_request("email and code are required"));
     };
     let email = EmailAddress::parse(&email).map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let link = link_token.map(|token| proven(app, &token, &email)).transpose()?;
+    let link = link_token.map(|token| proven(app, visitor, &token, &email)).transpose()?;
     let attempt = Attempt { email: &email, typed: Digits::new(code.trim()), link, session, opens };
     match verify(app, visitor, &attempt).await? {
         (Verification::Verified { user, expires_at, .. }, position) => {
@@ -121,10 +121,11 @@ pub(crate) async fn log_in(
     }
 }
 
-/// The identity in a link token, if it was made for this address. Looked at before the code: a token
-/// of another address costs nobody an attempt, and wins nobody a session.
-fn proven(app: &App, token: &str, email: &EmailAddress) -> Result<Identity, ApiError> {
-    Link::open(app.keys(), token, email, app.store.clock().now())
+/// The identity in a link token, if it was made for this address and in this browser. Looked at before
+/// the code: a token of another address costs nobody an attempt, and wins nobody a session.
+fn proven(app: &App, visitor: &Visitor, token: &str, email: &EmailAddress) -> Result<Identity, ApiError> {
+    let browser = visitor.browser.as_deref().unwrap_or_default();
+    Link::open(app.keys(), token, email, browser, app.store.clock().now())
         .ok_or_else(|| ApiError::bad_request("invalid or expired link_token"))
 }
 
@@ -145,7 +146,8 @@ async fn verify(
     let email = attempt.email;
     // A race for the account of an address is lost once at most; the loser finds the account there.
     for _ in 0..CLAIM_ATTEMPTS_MAX {
-        let things = [Namespace::LoginAddress, Namespace::UserEmail].map(|namespace| (namespace, email.as_str()));
+        let things =
+            [Namespace::LoginAddress, Namespace::UserEmail].map(|namespace| (namespace, email.as_str()));
         let [login, user] = app.store.holders(things).await?;
         let link = not_yet_linked(app, attempt.link.as_ref(), user).await?;
         let Some(login) = login else { return Ok((Verification::NoLiveCode, Position::ZERO)) };

@@ -68,13 +68,15 @@ pub async fn finish_login(
     let mut response = match finish(&app, &visitor, provider, parameters, &headers).await {
         Ok(response) => response,
         Err(refused) => {
-            let link_token = match &refused {
-                Refused::TurnedAway(TurnedAway::EmailVerificationRequired { link_token }) => {
-                    Some(link_token.expose())
-                }
-                _ => None,
-            };
-            send_to_login(&app, refused.word(), link_token)
+            if let Refused::TurnedAway(TurnedAway::EmailVerificationRequired { link_token, browser }) =
+                &refused
+            {
+                let mut response = send_to_login(&app, refused.word(), Some(link_token.expose()));
+                app.settings.cookies.set_link(response.headers_mut(), browser, app.store.clock().now());
+                response
+            } else {
+                send_to_login(&app, refused.word(), None)
+            }
         }
     };
     app.settings.cookies.clear_flow(response.headers_mut());
