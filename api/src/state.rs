@@ -6,7 +6,7 @@ use sqlx::PgPool;
 use tally_fanout::Replica;
 use tally_store::{KeyRing, Store};
 
-use crate::{freshness::Freshness, mail::Mailer, settings::ApiSettings};
+use crate::{freshness::Freshness, mail::Mailer, routes::ws::Places, settings::ApiSettings};
 
 /// The application: cheap to clone, one per process.
 #[derive(Clone)]
@@ -18,6 +18,7 @@ pub struct Inner {
     pub replica: Replica,
     pub freshness: Freshness,
     pub mailer: Mailer,
+    pub sockets: Places,
 }
 
 impl App {
@@ -29,7 +30,7 @@ impl App {
         freshness: Freshness,
         mailer: Mailer,
     ) -> Self {
-        Self(Arc::new(Inner { settings, store, replica, freshness, mailer }))
+        Self(Arc::new(Inner { settings, store, replica, freshness, mailer, sockets: Places::default() }))
     }
 
     pub(crate) fn pool(&self) -> &PgPool {

@@ -11,7 +11,7 @@ mod share_links;
 mod tokens;
 mod v1;
 mod workspaces;
-mod ws;
+pub(crate) mod ws;
 
 use axum::{
     Router,

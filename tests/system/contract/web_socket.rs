@@ -262,6 +262,32 @@ async fn silence_ends_a_socket_that_nobody_authenticated() {
     assert_eq!(closed(&mut socket).await, Some(CloseCode::Policy));
 }
 
+/// One person holds 64 sockets at most, of any credential; others are not counted with them. A place
+/// that was given up can be taken again.
+#[tokio::test]
+async fn a_person_holds_so_many_sockets() {
+    let team = team().await;
+    let mut held = Vec::new();
+    for _ in 0..64 {
+        held.push(by_cookie_of(&team, &team.owner).await);
+    }
+    let query = format!("?workspace_id={}", team.id);
+    let words = "at most 64 sockets for one person: close another";
+    let refused = turned_away(&query, &[("cookie", &cookie(&team.owner))]).await;
+    assert_eq!((refused.0, &refused.1["error"]), (429, &json!(words)));
+    let mut late = connect(shared().await, &query, &[]).await.expect("open");
+    say(&mut late, &json!({ "type": "auth", "payload": { "token": team.owner.token } })).await;
+    assert_eq!(hear(&mut late).await, json!({ "error": words }));
+    assert_eq!(closed(&mut late).await, Some(CloseCode::Policy));
+    let member = team.member("member").await;
+    by_cookie_of(&team, &member).await;
+    held.pop();
+    tally_tests::eventually("a place is free", async || {
+        connect(shared().await, &query, &[("cookie", &cookie(&team.owner))]).await.ok()
+    })
+    .await;
+}
+
 /// Frames of 64 KiB at most.
 #[tokio::test]
 async fn a_frame_that_is_too_long_ends_it() {

@@ -6,6 +6,7 @@
 
 mod feed;
 mod handshake;
+mod places;
 
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ use crate::{
     state::App,
 };
 use handshake::Wanted;
+pub use places::Places;
+use places::{Place, SOCKETS_PER_PERSON_MAX};
 
 /// Bytes of a frame, and of a message, at most.
 const FRAME_BYTES_MAX: usize = 64 * 1024;
@@ -63,7 +66,7 @@ impl Act for FollowWorkspace {
         ("workspace_slug" = Option<String>, Query, description = "The workspace, which wins; or `X-Workspace-Slug`")
     ),
     security((), ("bearer" = []), ("cookie" = [])),
-    responses((status = 101, description = "The socket is open"), (status = 401), (status = 403), (status = 404))
+    responses((status = 101, description = "The socket is open"), (status = 401), (status = 403), (status = 404), (status = 429))
 )]
 pub async fn open_socket(
     State(app): State<App>,
@@ -74,24 +77,41 @@ pub async fn open_socket(
 ) -> Result<Response, ApiError> {
     handshake::check_origin(&app, &headers)?;
     let wanted = Wanted::of(&headers, &uri)?;
-    let member = match handshake::credential(&uri, &headers)? {
-        Some(shown) => Some(Member::find(&app, &shown, &wanted).await?),
+    let seated = match handshake::credential(&uri, &headers)? {
+        Some(shown) => Some(Seated::find(&app, &shown, &wanted).await?),
         None => None,
     };
     let upgrade = upgrade.map_err(|_| ApiError::bad_request("a WebSocket handshake is required"))?;
     let upgrade = upgrade.max_frame_size(FRAME_BYTES_MAX).max_message_size(FRAME_BYTES_MAX);
     Ok(upgrade.on_upgrade(async move |mut socket| {
-        let member = match member {
-            Some(member) => member,
+        let seated = match seated {
+            Some(seated) => seated,
             None => match authenticate(&app, &mut socket, &wanted).await {
-                Ok(member) => member,
+                Ok(seated) => seated,
                 Err(error) => return refuse(&mut socket, &error).await,
             },
         };
-        let reason = feed::run(&app, &mut socket, member, &connection).await;
+        let reason = feed::run(&app, &mut socket, seated.member, &connection).await;
         close(&mut socket, reason).await;
-        drop(connection);
+        drop((connection, seated.place));
     }))
+}
+
+/// A member, and the place their socket takes.
+struct Seated {
+    member: Member,
+    place: Place,
+}
+
+impl Seated {
+    async fn find(app: &App, shown: &Shown, wanted: &Wanted) -> Result<Self, ApiError> {
+        let member = Member::find(app, shown, wanted).await?;
+        let place = app.sockets.take(member.membership.user).ok_or_else(|| {
+            let words = format!("at most {SOCKETS_PER_PERSON_MAX} sockets for one person: close another");
+            ApiError::too_many(words, Duration::from_secs(1))
+        })?;
+        Ok(Self { member, place })
+    }
 }
 
 /// Whose socket it is.
@@ -134,12 +154,12 @@ impl Member {
 }
 
 /// The first frame.
-async fn authenticate(app: &App, socket: &mut WebSocket, wanted: &Wanted) -> Result<Member, ApiError> {
+async fn authenticate(app: &App, socket: &mut WebSocket, wanted: &Wanted) -> Result<Seated, ApiError> {
     let first = timeout(AUTH_TIMEOUT, first_text(socket)).await.ok().flatten();
     let token = first.as_deref().and_then(token_of).ok_or_else(ApiError::missing_authorization)?;
-    let member = Member::find(app, &Shown::bearer(token), wanted).await?;
+    let seated = Seated::find(app, &Shown::bearer(token), wanted).await?;
     send(socket, json!({ "type": "auth_ack" })).await.ok_or_else(ApiError::unavailable)?;
-    Ok(member)
+    Ok(seated)
 }
 
 async fn first_text(socket: &mut WebSocket) -> Option<String> {
