@@ -19,8 +19,6 @@ pub const CSRF: &str = "multica_csrf";
 /// A login at an issuer that is under way.
 pub const FLOW: &str = "tally_oidc";
 const FLOW_PATH: &str = "/auth/oidc";
-/// The browser in which an identity was proven whose address is still to be.
-pub const LINK: &str = "tally_link";
 pub const CONSOLE_AUTH: &str = "remoco_auth";
 pub const CONSOLE_CSRF: &str = "remoco_csrf";
 pub const CONSOLE_REFRESH: &str = "remoco_refresh";
@@ -120,7 +118,13 @@ impl CookieSettings {
 
     /// The cookie without which a link token links nothing.
     pub(crate) fn set_link(&self, headers: &mut HeaderMap, value: &str, now: DateTime<Utc>) {
-        self.append(headers, hidden(LINK, value), now, LINK_LIFETIME);
+        let cookie = NewCookie { shared: false, ..hidden(self.link(), value) };
+        self.append(headers, cookie, now, LINK_LIFETIME);
+    }
+
+    /// Its name. RFC 6265bis section 4.1.3.2: no neighbouring host can set one of the first form.
+    pub(crate) const fn link(&self) -> &'static str {
+        if self.secure { "__Host-tally_link" } else { "tally_link" }
     }
 
     /// Tells the browser to forget it.
@@ -139,7 +143,7 @@ impl CookieSettings {
         if let Ok(expires) = time::OffsetDateTime::from_unix_timestamp(expires_at.timestamp()) {
             cookie = cookie.expires(Expiration::DateTime(expires));
         }
-        if let Some(domain) = &self.domain {
+        if let Some(domain) = self.domain.as_ref().filter(|_| new.shared) {
             cookie = cookie.domain(domain.clone());
         }
         // Names and values here are ASCII without separators: JWTs, base64url, hex and nothing.
@@ -156,18 +160,20 @@ struct NewCookie<'a> {
     value: &'a str,
     path: &'static str,
     http_only: bool,
+    /// Whether neighbouring hosts get it where the settings name a domain.
+    shared: bool,
 }
 
 const fn hidden<'a>(name: &'static str, value: &'a str) -> NewCookie<'a> {
-    NewCookie { name, value, path: "/", http_only: true }
+    NewCookie { name, value, path: "/", http_only: true, shared: true }
 }
 
 const fn readable<'a>(name: &'static str, value: &'a str) -> NewCookie<'a> {
-    NewCookie { name, value, path: "/", http_only: false }
+    NewCookie { name, value, path: "/", http_only: false, shared: true }
 }
 
 const fn for_refreshing(value: &str) -> NewCookie<'_> {
-    NewCookie { name: CONSOLE_REFRESH, value, path: REFRESH_PATH, http_only: true }
+    NewCookie { name: CONSOLE_REFRESH, value, path: REFRESH_PATH, http_only: true, shared: false }
 }
 
 /// The value of a cookie. Two of one name that differ are nobody's: a neighbouring host may have

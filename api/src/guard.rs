@@ -71,6 +71,10 @@ enum By {
 }
 
 impl Shown {
+    pub(crate) fn is_console_cookie(&self) -> bool {
+        self.by == By::ConsoleCookie
+    }
+
     /// Shown by itself, which is as good as a Bearer.
     pub(crate) const fn bearer(credential: Plaintext) -> Self {
         Self { credential, by: By::Bearer }
@@ -120,11 +124,11 @@ fn cookie(path: &str, headers: &HeaderMap) -> Result<Option<(String, By)>, ApiEr
 /// A change by cookie carries a token that belongs to that very cookie.
 pub(crate) fn check_csrf(cookie: &str, headers: &HeaderMap) -> Result<(), ApiError> {
     let token = headers.get(CSRF_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if cookies::csrf_matches(cookie, token) {
-        Ok(())
-    } else {
-        Err(ApiError::forbidden("CSRF validation failed"))
-    }
+    if cookies::csrf_matches(cookie, token) { Ok(()) } else { Err(csrf_failed()) }
+}
+
+pub(crate) fn csrf_failed() -> ApiError {
+    ApiError::forbidden("CSRF validation failed")
 }
 
 /// RFC 6750 section 2.1, the scheme in any letter case (RFC 9110 section 11.1).

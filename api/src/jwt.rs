@@ -8,7 +8,10 @@
 use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
-use tally_domain::credential::{CredentialKind, Plaintext};
+use tally_domain::{
+    PersonCredential, Principal,
+    credential::{CredentialKind, Plaintext},
+};
 use tally_events::{SessionId, UserId, seal::Key};
 
 use crate::routes::auth::fill_random;
@@ -62,6 +65,18 @@ pub struct Session {
     pub user: UserId,
     pub session: SessionId,
     pub expires_at: DateTime<Utc>,
+}
+
+impl Session {
+    /// Who speaks by it, if it is live: that is not known here.
+    pub(crate) const fn principal(&self) -> Principal {
+        let Self { kind, user, session: id, expires_at } = *self;
+        let credential = match kind {
+            SessionKind::Ordinary => PersonCredential::Session { id, expires_at },
+            SessionKind::Console => PersonCredential::ConsoleSession { id, expires_at },
+        };
+        Principal::Person { user, credential }
+    }
 }
 
 /// The kinds of session that a JWT shows.
@@ -149,7 +164,7 @@ impl Signer {
     pub(crate) fn check(&self, text: &str) -> Option<Session> {
         let header = jsonwebtoken::decode_header(text).ok()?;
         let kind = SessionKind::of_type(header.typ.as_deref())?;
-        // One that names no key was never signed with any but the current one.
+        // One that names no key is tried with the current one alone.
         let verifying = match header.kid {
             None => Some(self.current()),
             Some(key) => self.verifying.iter().find(|known| known.key_id == key),

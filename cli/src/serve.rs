@@ -13,7 +13,7 @@ use tally_api::{
 };
 use tally_events::Position;
 use tally_fanout::{Replica, ReplicaSettings};
-use tally_store::{Clock, Limit, Store, StoreOptions};
+use tally_store::{Clock, Limit, Rotation, Store, StoreOptions};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -77,7 +77,7 @@ async fn serve_with(config: &Config, database: &Opened, stop: watch::Receiver<bo
     let pool = tally_store::connect(database.serving.clone(), config.connections);
     refuse_if_outdated(&pool).await?;
     tally_projections::runner::register(&pool).await.map_err(Failure::Database)?;
-    let keys = secrets.unlock(pool.clone()).await?;
+    let keys = secrets.unlock(pool.clone(), Rotation::Lead).await?;
     let (store, committer) = Store::start(StoreOptions {
         database: database.serving.clone(),
         pool: pool.clone(),

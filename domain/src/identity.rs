@@ -189,8 +189,8 @@ pub struct LogInByIdentity {
 /// What came of it. Only the last leaves a trace in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// Somebody has this address here already, or may open an account because it is theirs, and the
-    /// issuer is not who decides that.
+    /// Somebody has this address here already, or its owner alone may open an account, and the issuer
+    /// is not who decides that it is they.
     EmailVerificationRequired,
     SignupProhibited,
     AccountSuspended,
@@ -234,10 +234,11 @@ impl Command for LogInByIdentity {
             Account::OfAddress(_) if !self.authoritative => {
                 return Ok(Decision::unchanged(Entry::EmailVerificationRequired));
             }
-            Account::New(_) if !self.may_sign_up => return Ok(Decision::unchanged(Entry::SignupProhibited)),
+            // And whether it may have one, whoever has the mail is told after the code.
             Account::New(_) if self.signup_rests_on_address && !self.authoritative => {
                 return Ok(Decision::unchanged(Entry::EmailVerificationRequired));
             }
+            Account::New(_) if !self.may_sign_up => return Ok(Decision::unchanged(Entry::SignupProhibited)),
             Account::Linked(_) => (false, None),
             Account::OfAddress(_) => (false, Some(IdentityProof::Authority)),
             Account::New(_) => (true, Some(IdentityProof::Registration)),

@@ -8,7 +8,7 @@ use crate::{
     actor::CredentialId,
     facts::{Facts, facts},
     hidden::Hidden,
-    ids::{TokenId, UserId},
+    ids::{SessionId, TokenId, UserId},
     personal::Personal,
     seal::Subject,
 };
@@ -97,6 +97,8 @@ pub enum RevocationReason {
     Requested,
     /// A token above it in the line was revoked together with all it had minted.
     Line(TokenId),
+    /// The session that minted it, or a token above it, was ended together with all it had minted.
+    Session(SessionId),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -274,6 +274,37 @@ pub async fn line_below(
     Ok(rows.into_iter().map(TokenId).collect())
 }
 
+/// The live tokens that a person's session minted, or one that it started did, and those below them,
+/// `limit` at most.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn line_below_session(
+    pool: &PgPool,
+    owner: UserId,
+    root: SessionId,
+    limit: i64,
+) -> Result<Vec<TokenId>, sqlx::Error> {
+    let rows = sqlx::query_scalar!(
+        r#"with recursive line(id, revoked_at) as (
+               select c.id, c.revoked_at
+                 from credentials c
+                where c.user_id = $2
+                  and c.minted_by in (select $1 union all
+                                      select s.id from sessions s where s.minted_by = $1 and s.user_id = $2)
+               union
+               select c.id, c.revoked_at from line l join credentials c on c.minted_by = l.id
+           )
+           select id as "id!" from line where revoked_at is null limit $3"#,
+        root.0,
+        owner.0,
+        limit,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(TokenId).collect())
+}
+
 /// The token above a token in its line; none when a session minted it.
 ///
 /// # Errors

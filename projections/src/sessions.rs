@@ -258,7 +258,8 @@ pub async fn other_sessions(
     Ok(rows.into_iter().map(SessionId).collect())
 }
 
-/// The live sessions of a person's that one of theirs started, `limit` at most.
+/// The sessions of a person's that one of theirs started, `limit` at most: those that are live, and
+/// of those that have started since the log stood at `since` also those that are not any more.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -266,18 +267,20 @@ pub async fn sessions_below(
     pool: &PgPool,
     owner: UserId,
     parent: SessionId,
+    since: Position,
     now: DateTime<Utc>,
     limit: i64,
 ) -> Result<Vec<SessionId>, sqlx::Error> {
     let rows = sqlx::query_scalar!(
         r#"select id from sessions
-            where minted_by = $1 and user_id = $2 and ended_at is null and expires_at > $3
+            where minted_by = $1 and user_id = $2 and expires_at > $3 and (ended_at is null or position > $5)
             order by position
             limit $4"#,
         parent.0,
         owner.0,
         now,
         limit,
+        since.0,
     )
     .fetch_all(pool)
     .await?;

@@ -61,6 +61,16 @@ fn rotation(what: &str) -> &'static str {
     }
 }
 
+/// What a process makes of a database that knows another signing secret than it signs with, and one that
+/// it verifies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    /// A server: from now on the database knows the one that signs.
+    Lead,
+    /// A command, which may be run with yesterday's settings: the database is left as it is.
+    Follow,
+}
+
 /// The unlocked keys of this installation.
 #[derive(Clone)]
 pub struct KeyRing {
@@ -70,6 +80,7 @@ pub struct KeyRing {
     login_code: Key,
     carried: Key,
     refresh_token: Key,
+    bus: Key,
     /// Keys that were just read, and when.
     sealing: Arc<Cache<Subject, (Key, Instant)>>,
 }
@@ -80,11 +91,11 @@ impl KeyRing {
     /// # Errors
     /// When the master key or the signing secret is not the one this database was set up with.
     pub async fn unlock(pool: PgPool, master: &Key, signing_secret: &Key) -> Result<Self, KeyRingError> {
-        Self::unlock_rotated(pool, master, signing_secret, &[]).await
+        Self::unlock_rotated(pool, master, signing_secret, &[], Rotation::Follow).await
     }
 
     /// The same, for a process that also verifies what other signing secrets have signed. If this
-    /// database knows one of those, it knows the one that signs from now on.
+    /// database knows one of those, it may be told the one that signs from now on.
     ///
     /// # Errors
     /// When the master key, or every one of the signing secrets, is another than this database knows.
@@ -93,17 +104,21 @@ impl KeyRing {
         master: &Key,
         signing_secret: &Key,
         verifying: &[Key],
+        rotation: Rotation,
     ) -> Result<Self, KeyRingError> {
-        check_fingerprint(&pool, "master key", &master.fingerprint(), &[]).await?;
+        check_fingerprint(&pool, "master key", &master.fingerprint(), &[], Rotation::Follow).await?;
         let verifying: Vec<String> = verifying.iter().map(Key::fingerprint).collect();
-        check_fingerprint(&pool, SIGNING_SECRET, &signing_secret.fingerprint(), &verifying).await?;
+        let secret = signing_secret.fingerprint();
+        check_fingerprint(&pool, SIGNING_SECRET, &secret, &verifying, rotation).await?;
         let wrapping = master.derive("wrap root keys");
+        let bus = master.derive("messages between replicas");
         Ok(Self {
             key_encryption: root_key(&pool, &wrapping, KEY_ENCRYPTION).await?,
             blind_index: root_key(&pool, &wrapping, BLIND_INDEX).await?,
             login_code: root_key(&pool, &wrapping, LOGIN_CODE).await?,
             carried: root_key(&pool, &wrapping, CARRIED).await?,
             refresh_token: root_key(&pool, &wrapping, REFRESH_TOKEN).await?,
+            bus,
             sealing: Arc::new(Cache::new(SEALING_KEYS_MAX)),
             pool,
         })
@@ -119,6 +134,12 @@ impl KeyRing {
     #[must_use]
     pub const fn refresh_token(&self) -> &Key {
         &self.refresh_token
+    }
+
+    /// The key that replicas authenticate each other's messages with.
+    #[must_use]
+    pub const fn bus(&self) -> &Key {
+        &self.bus
     }
 
     /// What a unique thing is found by: a keyed hash that reveals nothing of it.
@@ -311,13 +332,14 @@ async fn root_key(pool: &PgPool, wrapping: &Key, name: &str) -> Result<Key, KeyR
     Ok(wrapping.unwrap(name, &stored)?)
 }
 
-/// Compares what the database knows with what this process has. Where it knows one of `replaced`, it is
-/// told `found` in its place.
+/// Compares what the database knows with what this process has. Where it knows one of `replaced`, a
+/// process that leads tells it `found` in its place.
 async fn check_fingerprint(
     pool: &PgPool,
     what: &'static str,
     found: &str,
     replaced: &[String],
+    rotation: Rotation,
 ) -> Result<(), KeyRingError> {
     sqlx::query!(
         "insert into keys.fingerprint (name, value) values ($1, $2) on conflict do nothing",
@@ -331,7 +353,7 @@ async fn check_fingerprint(
     if known == found {
         return Ok(());
     }
-    if replaced.contains(&known) {
+    if replaced.contains(&known) && rotation == Rotation::Lead {
         sqlx::query!(
             "update keys.fingerprint set value = $3 where name = $1 and value = $2",
             what,

@@ -24,7 +24,7 @@ pub use committer::{Batch, CommitError};
 pub use connect::{ConnectionLimits, connect, with_session_settings};
 pub use execute::{ExecuteError, Executed, RequestContext, Store, StoreOptions};
 pub use idempotency::Idempotency;
-pub use keyring::{KeyRing, KeyRingError};
+pub use keyring::{KeyRing, KeyRingError, Rotation};
 pub use limits::{Limit, Limited};
 pub use migrate::{MigrateError, Unknown, inline_version, migrate, pending_migrations};
 pub use projection::Projection;

@@ -336,13 +336,14 @@ async fn a_refresh_that_races_an_end_revives_nothing() {
         let events = events_of_session(&console.id).await;
         assert_eq!(events["session.ended"], 1, "{events:?}");
     }
-    assert!(refreshed < 20, "the end was never first");
+    assert!(refreshed > 0, "the refresh was never first");
 }
 
 /// A session for the command line that starts while its parent ends has ended with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_starts_below_a_session_that_has_ended() {
     let _turn = turn().await;
+    let mut started_first = 0;
     for how in ["/auth/logout", "/v1/sessions/end-others"] {
         for _ in 0..10 {
             let (client, login) = somebody("parent").await;
@@ -354,12 +355,14 @@ async fn nothing_starts_below_a_session_that_has_ended() {
             let answers = at_once((0..6).map(|_| start()).chain([end]).collect()).await;
             assert_eq!(answers[6].status, 200, "{}", answers[6].text);
             for started in answers[..6].iter().filter(|answer| answer.status == 200) {
+                started_first += 1;
                 let jwt = started.json()["token"].as_str().expect("a token").to_owned();
                 assert!(!client.accepts(&jwt).await, "{how}: a session outlived the one that started it");
             }
             assert!(client.accepts(&token).await);
         }
     }
+    assert!(started_first > 0, "no session was started before its parent ended");
 }
 
 /// Clients that use a credential in a tight loop until its revocation was answered, and a little longer.

@@ -108,7 +108,7 @@ pub const CODES: [CodeRow; 25] = [
         Code::EmailVerificationRequired,
         "email_verification_required",
         StatusCode::FORBIDDEN,
-        "The issuer does not decide whose the address is, on which an account here, or the right to open one, rests: enter a code that is sent there, together with the `link_token` ([oidc.md](oidc.md))",
+        "The issuer does not decide whose the address is, and that matters here: enter a code that is sent there, together with the `link_token` ([oidc.md](oidc.md))",
     ),
     row(
         Code::NotFound,

@@ -13,7 +13,10 @@ use crate::{
     error::ApiError,
     guard::Caller,
     idempotency::{IdempotencyKey, NO_BODY},
-    routes::auth::{Visitor, verify_code::sign},
+    routes::{
+        auth::{Visitor, verify_code::sign},
+        v1::sessions::refused,
+    },
     state::App,
 };
 
@@ -47,14 +50,8 @@ pub async fn create_cli_token(
     let session = SessionId::new();
     let lifetime = app.settings.session_lifetime;
     let command = StartCommandLineSession { user, parent, session, lifetime, origin: visitor.origin };
-    let refused = |refusal| match refusal {
-        SessionRefusal::NotASession | SessionRefusal::NotFromALogin => {
-            ApiError::insufficient_scope(refusal.to_string())
-        }
-        SessionRefusal::Ended => ApiError::invalid_token(),
-    };
     let context = key.bind(&caller, NO_BODY, session);
-    let done = app.execute(caller.principal, command, context, refused).await?;
+    let done = app.execute(caller.principal, command, context, |refusal| refused(&refusal)).await?;
     let token = sign(&app, user, session, done.executed.outcome)?;
     Ok(Json(CommandLineToken { token: token.expose().to_owned() }))
 }

@@ -212,11 +212,10 @@ pub async fn revoke_token(
     let mut more = line;
     while more {
         let below = line_below(app.pool(), owner, root, LINE_TOKENS).await?;
-        if below.is_empty() {
-            break;
-        }
+        // Also when there is none: somebody else may have revoked it just now, and that is waited for.
+        more = !below.is_empty();
         done = revoke(below).await?;
-        more = !done.executed.outcome.is_empty();
+        more = more && !done.executed.outcome.is_empty();
     }
     let position = done.executed.position.0;
     let headers =

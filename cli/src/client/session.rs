@@ -28,17 +28,22 @@ Examples:
 
 /// End a session, on every replica at once, together with those it started
 ///
-/// Personal access tokens minted in it stay: revoke them with `tally token revoke`. An id that is unknown, or not yours,
+/// Personal access tokens minted in it stay, unless you say `--line`. An id that is unknown, or not yours,
 /// is left alone, and the answer does not tell the difference.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   tally session end 01990b7e-7a51-7cc2-9f0e-5a1d2c3b4e5f
+  tally session end 01990b7e-7a51-7cc2-9f0e-5a1d2c3b4e5f --line
   tally session end --others")]
 pub struct EndArgs {
     /// Its id, as `tally session list` shows it
     #[arg(value_name = "ID", value_parser = login::secret, required_unless_present = "others", conflicts_with = "others")]
     id: Option<Plaintext>,
+
+    /// Revoke what was minted in it too, and what was minted with that, and so on
+    #[arg(long, conflicts_with = "others")]
+    line: bool,
 
     /// End all sessions but the one in use; with a personal access token in use, which is no session, all of them
     #[arg(long)]
@@ -48,7 +53,7 @@ pub struct EndArgs {
 pub(super) async fn run(client: &Client, command: SessionCommand) -> Result<(), Failure> {
     match command {
         SessionCommand::List => list(client).await,
-        SessionCommand::End(EndArgs { id: Some(id), .. }) => end(client, &id).await,
+        SessionCommand::End(EndArgs { id: Some(id), line, .. }) => end(client, &id, line).await,
         SessionCommand::End(EndArgs { id: None, .. }) => end_others(client).await,
     }
 }
@@ -129,14 +134,16 @@ fn row(session: &Listed, now: DateTime<Utc>) -> Vec<String> {
     ]
 }
 
-async fn end(client: &Client, id: &Plaintext) -> Result<(), Failure> {
+async fn end(client: &Client, id: &Plaintext, line: bool) -> Result<(), Failure> {
     // What is no id may be a token, pasted by mistake: it is not repeated.
     let id = Uuid::parse_str(id.expose().trim()).map_err(|_| {
         Failure::Input("invalid session id: give the ID that `tally session list` shows".to_owned())
     })?;
     let token = client.token()?;
     let known = is_listed(client, token, id).await;
-    let answer = client.server.send(Call::delete(format!("/v1/sessions/{id}")).token(token)).await?;
+    let call = Call::delete(format!("/v1/sessions/{id}"));
+    let call = if line { call.query(vec![("line", "true".to_owned())]) } else { call };
+    let answer = client.server.send(call.token(token)).await?;
     print(client, &Ending::of(vec![id.to_string()], &answer))?;
     if known == Some(false) {
         output::warn(

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use tally_api::Signer;
 use tally_events::seal::{KEY_BYTES, Key};
-use tally_store::{KeyRing, KeyRingError};
+use tally_store::{KeyRing, KeyRingError, Rotation};
 use zeroize::Zeroizing;
 
 use super::Config;
@@ -105,9 +105,9 @@ impl Secrets {
     }
 
     /// Unlocks the keys of a database that knows these secrets.
-    pub async fn unlock(&self, pool: PgPool) -> Result<KeyRing, KeyRingError> {
+    pub async fn unlock(&self, pool: PgPool, rotation: Rotation) -> Result<KeyRing, KeyRingError> {
         let verifying: Vec<Key> = self.jwt_previous.iter().map(fingerprint).collect();
-        KeyRing::unlock_rotated(pool, &self.master, &fingerprint(&self.jwt), &verifying).await
+        KeyRing::unlock_rotated(pool, &self.master, &fingerprint(&self.jwt), &verifying, rotation).await
     }
 
     /// What signs and checks the JWTs of sessions.

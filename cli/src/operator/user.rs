@@ -11,7 +11,7 @@ use tally_domain::{
 };
 use tally_events::UserId;
 use tally_fanout::{Replica, ReplicaSettings};
-use tally_store::{Clock, ExecuteError, RequestContext, Store, StoreOptions};
+use tally_store::{Clock, ExecuteError, RequestContext, Rotation, Store, StoreOptions};
 
 use super::{Failure, session::Session};
 use crate::config::Secrets;
@@ -39,7 +39,7 @@ pub async fn run(command: Command, json: bool) -> Result<(), Failure> {
 
 async fn run_in(session: &Session, command: Command, json: bool) -> Result<(), Failure> {
     let secrets = Secrets::load(&session.config)?;
-    let keys = secrets.unlock(session.pool.clone()).await?;
+    let keys = secrets.unlock(session.pool.clone(), Rotation::Follow).await?;
     let (store, committer) = Store::start(StoreOptions {
         database: session.serving().clone(),
         pool: session.pool.clone(),

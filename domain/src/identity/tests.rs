@@ -85,7 +85,7 @@ mod somebody_new {
     }
 }
 
-mod somebody_new_whom_their_address_lets_in {
+mod somebody_new_where_the_address_decides {
     use super::*;
 
     fn comes(authoritative: bool) -> LogInByIdentity {
@@ -106,11 +106,14 @@ mod somebody_new_whom_their_address_lets_in {
             .then(logged_in(), events(vec![UserRegistered { email, name }.into(), linked.into()]));
     }
 
+    /// Before that nobody learns whether the address is on a list, was invited, or has an account.
     #[test]
-    fn is_turned_away_when_it_does_not() {
-        for authoritative in [false, true] {
+    fn is_turned_away_only_when_it_is_proven() {
+        for (authoritative, entry) in
+            [(false, Entry::EmailVerificationRequired), (true, Entry::SignupProhibited)]
+        {
             let command = LogInByIdentity { may_sign_up: false, ..comes(authoritative) };
-            given([]).when(&command).unchanged(Entry::SignupProhibited);
+            given([]).when(&command).unchanged(entry);
         }
     }
 }

@@ -247,6 +247,7 @@ fn tokens() -> Vec<Sample> {
         sample("", TOKEN, 2, TokenRenewed { user_id: USER, expires_at: FRACTION + TimeDelta::days(90) }),
         sample("requested", PARENT, 2, revoked(RevocationReason::Requested)),
         sample("line", TOKEN, 3, revoked(RevocationReason::Line(PARENT))),
+        sample("session", TOKEN, 3, revoked(RevocationReason::Session(SESSION))),
     ]
 }
 

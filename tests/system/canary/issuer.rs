@@ -6,7 +6,7 @@ use tally_tests::{client::answer, marks::Mark};
 
 use super::stage::{Person, Stage, core};
 use crate::support::issuers::{
-    CLIENT_SECRET, FLOW, FRONTEND, Flow, GOOGLE_REDIRECT, account, google_code, location, query, with,
+    CLIENT_SECRET, FLOW, FRONTEND, Flow, GOOGLE_REDIRECT, LINK, account, google_code, location, query, with,
 };
 
 /// `known` has an account, and comes from where that says nothing.
@@ -78,13 +78,12 @@ async fn have_to_prove(stage: &mut Stage, known: &Person) {
     let refused = answer(stage.from(known, stage.client.post("/auth/google", &body))).await;
     assert_eq!(refused.status, 403, "{}", refused.text);
     let link_token = refused.json()["link_token"].as_str().expect("a token").to_owned();
-    let browser = refused.cookie("tally_link").expect("the cookie").0;
+    let browser = refused.cookie(LINK).expect("the cookie").0;
     let marks = [("a link token", &link_token), ("a link cookie", &browser)]
         .map(|(what, core)| stage.marks.add(what, core));
     stage.heard("google", format!("{:?}\n{}", refused.headers, refused.text), &marks);
     let body = json!({ "email": known.email, "code": "000000", "link_token": link_token });
-    let request =
-        stage.client.post("/auth/verify-code", &body).header("cookie", format!("tally_link={browser}"));
+    let request = stage.client.post("/auth/verify-code", &body).header("cookie", format!("{LINK}={browser}"));
     let request = stage.from(known, request);
     assert!(stage.exchange("a link without a code", request, &[]).await.status >= 400);
 }

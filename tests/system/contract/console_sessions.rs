@@ -258,7 +258,12 @@ async fn a_refresh_needs_its_cookie_and_its_csrf_token() {
         problem(403, "forbidden", "CSRF validation failed", refresh(&cookies, csrf)).await;
     }
     let alone = format!("remoco_refresh={}", console.refresh);
-    problem(403, "forbidden", "CSRF validation failed", refresh(&alone, &console.csrf)).await;
+    // Of a cookie that is not there anybody could make one.
+    for csrf in [console.csrf.clone(), csrf_of("")] {
+        for cookies in [alone.clone(), format!("remoco_auth=; {alone}")] {
+            problem(403, "forbidden", "CSRF validation failed", refresh(&cookies, &csrf)).await;
+        }
+    }
     let without = console.cookies("/");
     for none in [&without, &format!("{without}; remoco_refresh="), "a=b"] {
         problem(401, "missing_authorization", "missing authorization", refresh(none, &console.csrf)).await;
@@ -394,6 +399,53 @@ async fn logging_out_works_when_the_access_token_has_expired() {
     let nothing = client.request(Method::DELETE, "/v1/sessions/current");
     let answer = problem(401, "missing_authorization", "missing authorization", nothing).await;
     assert_eq!(answer.headers.get_all("set-cookie").iter().count(), 3);
+}
+
+/// So does `/auth/logout`, where that cookie is the one that counts.
+#[tokio::test]
+async fn the_other_way_to_log_out_works_then_too() {
+    let client = client().await;
+    let console = opened("console-pause-other").await;
+    let mut over = claims(&console.access);
+    over["exp"] = json!(now().timestamp() - 1);
+    let access = forged(&over).await;
+    let expired = Console { csrf: csrf_of(&access), access, ..console.clone() };
+    for _ in 0..2 {
+        let answer = expect(200, client.by_console(Method::POST, "/auth/logout", &expired)).await;
+        assert_eq!(answer.header("x-revocation"), Some("effective"));
+        assert_eq!(answer.cookie("remoco_refresh").expect("a cookie").0, "");
+    }
+    assert_over(&client, &console).await;
+}
+
+/// A refresh token goes to this host alone, whatever `COOKIE_DOMAIN` says; the others go where it says.
+#[tokio::test]
+async fn neighbouring_hosts_get_no_refresh_token() {
+    let server = replica(&[("COOKIE_DOMAIN", "example.org")]).await;
+    let (client, email) = (server.client(), address("console-domain"));
+    let code = client.code(&email).await;
+    let answer = expect(201, client.post("/v1/sessions", &json!({ "email": email, "code": code }))).await;
+    for (name, shared) in [("remoco_auth", true), ("remoco_refresh", false), ("remoco_csrf", true)] {
+        let (attributes, _) = attributes(&answer, name);
+        assert_eq!(attributes.contains(&"domain=example.org".to_owned()), shared, "{name}: {attributes:?}");
+    }
+}
+
+/// 60 refreshes of a session a minute: who holds a token cannot drown the one who ends it.
+#[tokio::test]
+async fn a_session_is_refreshed_so_often_and_no_more() {
+    let client = client().await;
+    let mut console = opened("console-busy").await;
+    for _ in 0..60 {
+        console = refreshed(&client, &console).await;
+    }
+    let answer =
+        problem(429, "rate_limited", "too many refreshes of this session", client.refresh(&console)).await;
+    assert!(answer.header("retry-after").is_some());
+    assert!(client.accepts(&console.access).await, "the session goes on");
+    let end = client.by_console(Method::DELETE, "/v1/sessions/current", &console);
+    expect(204, end).await;
+    assert!(!client.accepts(&console.access).await);
 }
 
 /// An ordinary session logs out there too, and its cookies are forgotten with it.

@@ -270,6 +270,10 @@ async fn oidc_tells_the_login_page_a_word_and_no_more() {
     sent_to_login(&through(&client, &site.issuer, "acme", &ada).await, "account_disabled");
     let closed = site.replica(&[("ALLOW_SIGNUP", "false")]).await;
     let stranger = account(&address("stranger"));
+    // Of an address that was not proven it is told neither that it may not, nor that it might.
+    let unproven = through(&closed.client(), &site.issuer, "acme", &stranger).await;
+    sent_to_login(&unproven, "email_verification_required");
+    let stranger = account(&at("acme.example"));
     sent_to_login(&through(&closed.client(), &site.issuer, "acme", &stranger).await, "signup_prohibited");
     let busy =
         site.replica(&[("RATE_LIMIT_AUTH_VERIFY", "1"), ("RATE_LIMIT_TRUSTED_PROXIES", "127.0.0.1")]).await;

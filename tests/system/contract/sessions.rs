@@ -314,3 +314,52 @@ async fn a_token_ends_every_session_however_many() {
         assert!(!client.accepts(gone).await);
     }
 }
+
+/// With `line=true` what the session minted goes too, and what it started did, and all below; other
+/// tokens stay, and by themselves all of them do.
+#[tokio::test]
+async fn what_a_session_minted_goes_with_it_if_asked() {
+    let (client, login) = (client().await, person("session-line").await);
+    let other = again(&client, &login).await;
+    let jwt = for_the_command_line(&client, &other).await;
+    let (first, by_session) = client.mint(&other.token, "by the session").await;
+    let (_, below) = client.mint(&by_session, "below").await;
+    let (second, by_command_line) = client.mint(&jwt, "by the command line").await;
+    let (_, kept) = client.mint(&login.token, "by another session").await;
+    let session = id(&other.token);
+    let path = format!("/v1/sessions/{session}");
+    let wrong = delete(&client, &format!("{path}?line=perhaps"), &login.token);
+    problem(400, "bad_request", "line must be true or false", wrong).await;
+    assert!(client.accepts(&other.token).await);
+
+    expect(204, delete(&client, &path, &login.token)).await;
+    assert!(!client.accepts(&other.token).await && !client.accepts(&jwt).await);
+    for token in [&by_session, &below, &by_command_line, &kept] {
+        assert!(client.accepts(token).await);
+    }
+    // It has ended, and may be asked for again.
+    for _ in 0..2 {
+        let answer = expect(204, delete(&client, &format!("{path}?line=true"), &login.token)).await;
+        assert_eq!(answer.header("x-revocation"), Some("effective"));
+        for token in [&by_session, &below, &by_command_line] {
+            assert!(!client.accepts(token).await);
+        }
+    }
+    assert!(client.accepts(&kept).await && client.accepts(&login.token).await);
+    for token in [first, second] {
+        let reason: String = sqlx::query_scalar(
+            "select payload->>'reason' from event where stream_id = $1::uuid and name = 'token.revoked'",
+        )
+        .bind(&token)
+        .fetch_one(&mut connection().await)
+        .await
+        .expect("it was revoked once");
+        let reason: Value = serde_json::from_str(&reason).expect("JSON");
+        assert_eq!(reason, json!({ "kind": "session", "ancestor": session }));
+    }
+    // A stranger who knows the id ends nothing and revokes nothing.
+    let stranger = person("session-line-stranger").await;
+    let path = format!("/v1/sessions/{}?line=true", id(&login.token));
+    expect(204, delete(&client, &path, &stranger.token)).await;
+    assert!(client.accepts(&kept).await && client.accepts(&login.token).await);
+}

@@ -209,7 +209,8 @@ impl Person {
             match answer.status {
                 200 => self.keep(Console::of(&answer)),
                 401 => return self.arrive().await,
-                503 => {}
+                // Sixty a minute are enough for one session.
+                429 | 503 => {}
                 status => panic!("a refresh: {status} {}", answer.text),
             }
         }

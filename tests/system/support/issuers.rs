@@ -16,6 +16,8 @@ pub const GOOGLE_REDIRECT: &str = "https://app.example.org/auth/callback";
 pub const CLIENT_SECRET: &str = "hunter2hunter2hunter2hunter2hunter2";
 /// The cookie of a login that is under way.
 pub const FLOW: &str = "tally_oidc";
+/// The cookie of a login whose address is to be proven.
+pub const LINK: &str = "__Host-tally_link";
 
 /// A replica of the shared server with three providers: `google` with what Google is authoritative
 /// for, `acme` that is for one domain, and `thin`, whose ID tokens hold no address.
@@ -237,7 +239,7 @@ pub struct Link {
 impl Link {
     /// Of an answer that sets the cookie.
     pub fn of(answer: &Answer, token: &str) -> Self {
-        let (browser, attributes) = answer.cookie("tally_link").expect("the cookie");
+        let (browser, attributes) = answer.cookie(LINK).expect("the cookie");
         let attributes: Vec<&str> = attributes.iter().map(String::as_str).collect();
         assert!(
             attributes.contains(&"HttpOnly") && attributes.contains(&"SameSite=Strict"),
@@ -249,7 +251,7 @@ impl Link {
     /// `/auth/verify-code` with both.
     pub fn verify(&self, client: &Client, email: &str, code: &str) -> RequestBuilder {
         let body = json!({ "email": email, "code": code, "link_token": self.token });
-        client.post("/auth/verify-code", &body).header("cookie", format!("tally_link={}", self.browser))
+        client.post("/auth/verify-code", &body).header("cookie", format!("{LINK}={}", self.browser))
     }
 }
 

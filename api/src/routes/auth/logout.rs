@@ -3,20 +3,19 @@
 use axum::{
     Json,
     extract::{Request, State},
+    http::request::Parts,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use tally_domain::{PrincipalKind, credential::CredentialKind};
 use tally_events::CredentialId;
 use utoipa::ToSchema;
 
 use crate::{
-    guard::{context_of, credential_of, verify},
+    error::ApiError,
+    guard::{Shown, context_of, credential_of, verify},
     routes::{REVOCATION, v1::sessions::end_with_those_below},
     state::App,
 };
-
-const CONSOLE: PrincipalKind = PrincipalKind::Credential(CredentialKind::ConsoleSession);
 
 #[derive(Serialize, ToSchema)]
 struct LoggedOut {
@@ -42,19 +41,9 @@ struct LoggedOut {
 pub async fn logout(State(app): State<App>, request: Request) -> Result<Response, Response> {
     let (parts, _) = request.into_parts();
     let shown = credential_of(&parts.method, parts.uri.path(), &parts.headers);
-    let principal = match shown {
-        Ok(shown) => verify(&app, &shown).await,
-        Err(error) => Err(error),
-    };
-    let mut of_console = false;
-    let ended = match principal {
-        Ok(principal) => match principal.credential() {
-            Some(CredentialId::Session(session)) => {
-                of_console = principal.kind() == CONSOLE;
-                end_with_those_below(&app, principal, context_of(&parts), session).await.map(|_| true)
-            }
-            Some(CredentialId::Token(_)) | None => Ok(false),
-        },
+    let of_console = shown.as_ref().is_ok_and(Shown::is_console_cookie);
+    let ended = match shown {
+        Ok(shown) => end(&app, &parts, &shown).await,
         Err(error) if error.status.is_server_error() => Err(error),
         Err(_) => Ok(false),
     };
@@ -75,4 +64,24 @@ pub async fn logout(State(app): State<App>, request: Request) -> Result<Response
         }
         Err(error) => Err(clear(error.into_response())),
     }
+}
+
+/// Ends the session that was shown; false: none was.
+///
+/// Also one that is over already, or whose access token is: a JWT that was signed here names a session
+/// and whose it is, and "logged out" is said when that holds everywhere, as of a session that ended a
+/// moment ago on another replica's word.
+async fn end(app: &App, parts: &Parts, shown: &Shown) -> Result<bool, ApiError> {
+    let (principal, session) = match verify(app, shown).await {
+        Ok(principal) => match principal.credential() {
+            Some(CredentialId::Session(session)) => (principal, session),
+            Some(CredentialId::Token(_)) | None => return Ok(false),
+        },
+        Err(error) if error.status.is_server_error() => return Err(error),
+        Err(_) => match app.settings.signer.check(shown.credential.expose()) {
+            Some(session) => (session.principal(), session.session),
+            None => return Ok(false),
+        },
+    };
+    end_with_those_below(app, principal, context_of(parts), session).await.map(|_| true)
 }

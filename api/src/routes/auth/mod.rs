@@ -47,7 +47,7 @@ impl FromRequestParts<App> for Visitor {
         let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
         let user_agent = user_agent.map(|text| text.chars().take(USER_AGENT_CHARACTERS).collect());
         let origin = Origin { address: Some(address.to_string()), user_agent };
-        let browser = cookies::read(&parts.headers, cookies::LINK).and_then(Result::ok);
+        let browser = cookies::read(&parts.headers, app.settings.cookies.link()).and_then(Result::ok);
         Ok(Self { origin, context: context_of(parts), browser, limited_as: limited_as(address) })
     }
 }

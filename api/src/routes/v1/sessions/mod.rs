@@ -6,24 +6,29 @@ pub mod refresh;
 
 use axum::{
     Json,
-    extract::{Path, State, rejection::PathRejection},
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tally_domain::{
     Principal, authorize,
     credential::{CredentialKind, Plaintext},
     session::{EndOtherSessions, EndSession, Refreshed, SessionRefusal},
+    token::{RevokeTokensOfSession, TokenRefusal},
 };
-use tally_events::{CredentialId, SessionId, UserId};
+use tally_events::{CredentialId, Position, SessionId, UserId};
 use tally_fanout::Done;
-use tally_projections::sessions::{
-    ListSessions, SessionEntry, list_sessions as query_sessions, other_sessions, sessions_below,
+use tally_projections::{
+    credentials::line_below_session,
+    sessions::{ListSessions, SessionEntry, list_sessions as query_sessions, other_sessions, sessions_below},
 };
 use tally_store::RequestContext;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     error::ApiError,
@@ -38,6 +43,10 @@ use crate::{
 const COMMAND_LINE: &str = "command_line";
 /// Sessions ended in one command; more take several.
 const SESSIONS_PER_COMMAND: i64 = 100;
+/// Commands that end nothing, one after the other, before something is wrong.
+const IDLE_MAX: u32 = 3;
+/// Tokens revoked with a session in one command.
+const TOKENS_PER_COMMAND: i64 = 500;
 
 /// A session, as its owner sees it.
 #[derive(Serialize, ToSchema)]
@@ -113,22 +122,50 @@ pub async fn list_sessions(
 /// End a session
 ///
 /// And those that it started. With the answer no replica accepts any of them any more. Unknown and
-/// foreign sessions answer the same, and nothing happens. Personal access tokens stay.
+/// foreign sessions answer the same, and nothing happens. Personal access tokens stay unless `line` is
+/// true.
 #[utoipa::path(
     delete,
     path = "/v1/sessions/{id}",
-    params(("id" = Uuid, Path, description = "The session")),
+    params(("id" = Uuid, Path, description = "The session"), Ending),
     responses((status = 204, description = "Ended", headers(("X-Log-Position"), ("X-Revocation"))))
 )]
 pub async fn end_session(
     State(app): State<App>,
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
+    ending: Result<Query<Ending>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let id = id.ok().and_then(|Path(id)| id.parse::<SessionId>().ok());
     let id = id.ok_or_else(|| ApiError::bad_request("invalid session id"))?;
+    let Query(Ending { line }) = ending.map_err(|_| ApiError::bad_request("line must be true or false"))?;
     let done = end_with_those_below(&app, caller.principal, caller.context, id).await?;
-    Ok((StatusCode::NO_CONTENT, effective(&done)).into_response())
+    let headers = if line { revoke_minted_by(&app, &caller, id).await? } else { effective(&done) };
+    Ok((StatusCode::NO_CONTENT, headers).into_response())
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Ending {
+    /// Whether every personal access token goes with it that it minted, and every one below those.
+    #[serde(default)]
+    line: bool,
+}
+
+/// Revokes the tokens that an ended session had minted, and all below them. It ends: neither the
+/// session nor a revoked token mints another.
+async fn revoke_minted_by(app: &App, caller: &Caller, session: SessionId) -> Result<HeaderMap, ApiError> {
+    let owner = caller.principal.user().ok_or_else(ApiError::invalid_token)?;
+    loop {
+        let line = line_below_session(app.pool(), owner, session, TOKENS_PER_COMMAND).await?;
+        let is_last = line.is_empty();
+        let command = RevokeTokensOfSession { session, line };
+        let refused = |refusal: TokenRefusal| ApiError::insufficient_scope(refusal.to_string());
+        let done = app.execute(caller.principal, command, caller.context, refused).await?;
+        if is_last || done.executed.outcome.is_empty() {
+            return Ok(effective(&done));
+        }
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -160,17 +197,19 @@ pub async fn end_other_sessions(State(app): State<App>, caller: Caller) -> Resul
         let now = app.store.clock().now();
         other_sessions(app.pool(), user, current, until, now, SESSIONS_PER_COMMAND).await
     };
-    let (mut sessions, mut all) = (others().await?, Vec::new());
+    let (mut sessions, mut all, mut idle) = (others().await?, Vec::new(), Idle::default());
     loop {
         let command = EndOtherSessions { user, sessions: sessions.clone() };
         let done =
             app.execute(caller.principal, command, caller.context, |refusal| refused(&refusal)).await?;
         all.extend(&done.executed.outcome);
         let left = others().await?;
-        if left.is_empty() {
+        // What was not looked at before somebody else may have ended just now: that is waited for too.
+        if left.is_empty() && !is_full(&sessions) {
             return Ok((effective(&done), Json(EndedSessions { ended: all })).into_response());
         }
-        sessions = progress(&done, &sessions, left)?;
+        idle.after(&done, &left)?;
+        sessions = left;
     }
 }
 
@@ -183,35 +222,46 @@ pub(crate) async fn end_with_those_below(
     session: SessionId,
 ) -> Result<Done<Vec<SessionId>>, ApiError> {
     let owner = principal.user().ok_or_else(ApiError::invalid_token)?;
-    let below = async || {
+    let below = async |since: Position| {
         let now = app.store.clock().now();
-        sessions_below(app.pool(), owner, session, now, SESSIONS_PER_COMMAND).await
+        sessions_below(app.pool(), owner, session, since, now, SESSIONS_PER_COMMAND).await
     };
-    let mut started = below().await?;
+    let mut looked_at = tally_store::head(app.pool()).await?.position;
+    let (mut started, mut idle) = (below(looked_at).await?, Idle::default());
     loop {
         let command = EndSession { session, below: started.clone() };
         let done = app.execute(principal, command, context, |refusal| refused(&refusal)).await?;
-        // One that has ended starts no other, so what is there now is all there will be.
-        let left = below().await?;
-        if left.is_empty() {
+        // One that has ended starts no other, so what is there now is all there will be. What started
+        // meanwhile somebody else may have ended just now: that is waited for too.
+        let head = tally_store::head(app.pool()).await?.position;
+        let left = below(looked_at).await?;
+        if left.is_empty() && !is_full(&started) {
             return Ok(done);
         }
-        started = progress(&done, &started, left)?;
+        idle.after(&done, &left)?;
+        (started, looked_at) = (left, head);
     }
 }
 
-/// What is left to end. Another request may have ended what this one named; but when nothing has moved,
-/// the table calls live what has ended in the log, and to ask on and on would not mend that.
-fn progress(
-    done: &Done<Vec<SessionId>>,
-    named: &[SessionId],
-    left: Vec<SessionId>,
-) -> Result<Vec<SessionId>, ApiError> {
-    if done.executed.outcome.is_empty() && left == named {
-        tracing::error!(sessions = ?left, "sessions are listed that the log has ended: verify the projections");
-        return Err(ApiError::unavailable());
+/// Whether there may be more than were named.
+fn is_full(named: &[SessionId]) -> bool {
+    i64::try_from(named.len()).is_ok_and(|count| count >= SESSIONS_PER_COMMAND)
+}
+
+/// Counts commands that ended nothing. Another request may have ended what they named; but when that
+/// goes on, the table calls live what has ended in the log, and to ask on and on would not mend it.
+#[derive(Default)]
+struct Idle(u32);
+
+impl Idle {
+    fn after(&mut self, done: &Done<Vec<SessionId>>, left: &[SessionId]) -> Result<(), ApiError> {
+        self.0 = if done.executed.outcome.is_empty() { self.0 + 1 } else { 0 };
+        if self.0 > IDLE_MAX {
+            tracing::error!(sessions = ?left, "sessions are listed that the log has ended: verify the projections");
+            return Err(ApiError::unavailable());
+        }
+        Ok(())
     }
-    Ok(left)
 }
 
 /// The session that asks.
@@ -222,7 +272,7 @@ fn current(principal: &Principal) -> Option<SessionId> {
     }
 }
 
-fn refused(refusal: &SessionRefusal) -> ApiError {
+pub(crate) fn refused(refusal: &SessionRefusal) -> ApiError {
     match refusal {
         SessionRefusal::NotASession | SessionRefusal::NotFromALogin => {
             ApiError::insufficient_scope(refusal.to_string())

@@ -1,5 +1,7 @@
 //! `POST /v1/sessions/refresh`: the next access token and the next refresh token for a refresh token.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     extract::State,
@@ -12,15 +14,16 @@ use tally_domain::{
     refresh_token::RefreshToken,
     session::{RefreshRefusal, RefreshSession, RevokeRefreshToken},
 };
+use tally_events::SessionId;
 use tally_projections::sessions::owner_of;
-use tally_store::ExecuteError;
+use tally_store::{ExecuteError, Limit, Limited};
 
 use super::{ConsoleSession, refused, set_cookies};
 use crate::{
     cookies,
     error::{ApiError, Code},
     execute::failure,
-    guard::check_csrf,
+    guard::{check_csrf, csrf_failed},
     routes::{
         LOG_POSITION,
         auth::{Visitor, fill_random},
@@ -28,8 +31,10 @@ use crate::{
     state::App,
 };
 
+/// Every refresh is an event of the session, and whoever wants to end it must get a word in.
+const REFRESHES: Limit = Limit { count: 60, period: Duration::from_mins(1) };
 /// How long a client waits that has asked too often with one token.
-const REPEATS_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+const REPEATS_PAUSE: Duration = Duration::from_secs(1);
 
 /// Refresh a console session
 ///
@@ -54,6 +59,7 @@ pub async fn refresh_session(
 ) -> Result<Response, ApiError> {
     let shown = refresh_token(&app, &headers)?;
     let session = shown.session();
+    limit(&app, session).await?;
     let user = owner_of(app.pool(), session).await?.ok_or_else(invalid)?;
     let (refresh, next) = RefreshToken::draw(session, app.keys().refresh_token(), fill_random);
     let command = RefreshSession { user, shown: shown.clone(), next, origin: visitor.origin.clone() };
@@ -81,8 +87,20 @@ pub(super) fn refresh_token(app: &App, headers: &HeaderMap) -> Result<RefreshTok
     let read = |name| cookies::read(headers, name).transpose().map_err(|_| invalid());
     let refresh = read(cookies::CONSOLE_REFRESH)?.filter(|value| !value.is_empty());
     let refresh = refresh.map(Plaintext::new).ok_or_else(ApiError::missing_authorization)?;
-    check_csrf(&read(cookies::CONSOLE_AUTH)?.unwrap_or_default(), headers)?;
+    // Without it there is nothing that a CSRF token could belong to: of no cookie anybody can make one.
+    let access = read(cookies::CONSOLE_AUTH)?.filter(|value| !value.is_empty());
+    check_csrf(&access.ok_or_else(csrf_failed)?, headers)?;
     RefreshToken::read(&refresh, app.keys().refresh_token()).ok_or_else(invalid)
+}
+
+async fn limit(app: &App, session: SessionId) -> Result<(), ApiError> {
+    let key = app.keys().blind_limit("refresh", &session.to_string());
+    REFRESHES.take(app.pool(), &key).await.map_err(|limited| match limited {
+        Limited::TooMany { retry_after } => {
+            ApiError::too_many("too many refreshes of this session", retry_after)
+        }
+        Limited::Database(error) => ApiError::database(&error),
+    })
 }
 
 fn worded(refusal: &RefreshRefusal) -> ApiError {
