@@ -13,7 +13,7 @@ run: postgresql ## Build and start a server with its own database on http://127.
 	@exec ./target/release/tally serve
 
 .PHONY: test
-test: postgresql wrk schemathesis python3-aiosmtpd openssl issuer ## Run every check and every test
+test: postgresql wrk schemathesis python3-aiosmtpd openssl nats-server issuer ## Run every check and every test
 	@scripts/test
 
 .PHONY: chaos
@@ -53,8 +53,8 @@ golden: postgresql ## Write the generated pages and tables anew
 	@mv target/openapi.json docs/openapi.json
 	@INSTA_UPDATE=always cargo test --quiet --package tally --test system role_matrix::who_may
 
-.PHONY: postgresql wrk schemathesis python3-aiosmtpd openssl
-postgresql wrk schemathesis python3-aiosmtpd openssl:
+.PHONY: postgresql wrk schemathesis python3-aiosmtpd openssl nats-server
+postgresql wrk schemathesis python3-aiosmtpd openssl nats-server:
 	@scripts/install $@
 
 .PHONY: issuer

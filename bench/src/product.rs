@@ -86,7 +86,7 @@ impl Product {
         let (store, committer) = store(database, true).await?;
         let pool = store.pool().clone();
         tally_projections::runner::register(&pool).await?;
-        let replica = Replica::join(store.clone(), ReplicaSettings::default());
+        let replica = Replica::join(store.clone(), ReplicaSettings::default(), None);
         let runners = tally_projections::following().into_iter().map(|projection| {
             let (tell, _) = watch::channel(Position::ZERO);
             tokio::spawn(tally_projections::runner::follow(pool.clone(), projection, store.subscribe(), tell))

@@ -12,7 +12,7 @@ use tally_api::{
     mail::{Mailer, Outbox},
 };
 use tally_events::Position;
-use tally_fanout::{Replica, ReplicaSettings};
+use tally_fanout::{Nats, Replica, ReplicaSettings};
 use tally_store::{Clock, Limit, Rotation, Store, StoreOptions};
 use tokio::{
     net::TcpListener,
@@ -87,7 +87,11 @@ async fn serve_with(config: &Config, database: &Opened, stop: watch::Receiver<bo
         inline_version: tally_projections::INLINE_VERSION,
     });
     let store = Arc::new(store);
-    let replica = Replica::join(store.clone(), replica_settings(config));
+    let nats = match &config.nats {
+        Some(settings) => Some(Nats::connect(settings.clone(), store.keys().bus()).await?),
+        None => None,
+    };
+    let replica = Replica::join(store.clone(), replica_settings(config), nats);
     let mailer = mailer(config, &store, &replica)?;
     let (freshness, runners) = follow(&store);
     let purge = tokio::spawn(purge(pool.clone()));

@@ -1,55 +1,138 @@
-//! What replicas tell each other. In this process only, so far: batches of the own committer.
+//! What replicas tell each other: batches that this process committed, those that others did, and how
+//! far each has come.
 //!
 //! It makes things fast and never decides: a message that is lost is found by the next renewal,
-//! and a bus that is silent leaves the lease to run out. Messages and acknowledgements of other
-//! processes join here; nobody above needs to know.
+//! and a bus that is silent leaves the lease to run out. Without NATS it reaches this process alone.
+
+mod nats;
+mod reorder;
+mod telegram;
 
 use std::sync::Arc;
 
 use tally_domain::dependency::invalidation;
+use tally_events::seal::Key;
 use tally_store::{Batch, Store};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use crate::protocol::{Acknowledgement, Message, Tag};
+pub use nats::{Nats, NatsError, NatsLogin, NatsSettings};
+pub(crate) use reorder::Reorder;
 
-/// One subscription. It belongs to one generation of the machine: what was committed to a history
-/// that is no longer followed must not be applied to the next.
+use crate::protocol::{Acknowledgement, Message, Tag};
+use nats::Came;
+use telegram::Telegram;
+
+/// The bus as one replica hears it. What the own committer says is subscribed to for one generation of
+/// the machine: what was committed to a history that is no longer followed must not be applied to the
+/// next.
 pub(crate) struct Bus {
     feed: broadcast::Receiver<Arc<Batch>>,
     pub generation: u64,
+    nats: Option<Nats>,
+    /// Authenticates what is said between processes.
+    key: Key,
+    /// Somebody who is none of us spoke, and that was told.
+    told_of_strangers: bool,
+}
+
+/// A batch, as whoever committed it tells it.
+pub(crate) struct Said {
+    pub message: Message,
+    /// Its events, where this process committed it.
+    pub batch: Option<Arc<Batch>>,
 }
 
 /// What came in.
 pub(crate) enum Heard {
-    Batch(Arc<Batch>),
-    #[expect(dead_code, reason = "only a bus between processes carries the acknowledgements of others")]
+    Batch(Said),
     Acknowledgement(Acknowledgement),
-    /// Something was lost on the way: the log has it.
+    /// Something was lost on the way, or the log alone has it.
     Missed,
     Closed,
 }
 
 impl Bus {
-    pub(crate) fn subscribe(store: &Store, generation: u64) -> Self {
-        Self { feed: store.subscribe(), generation }
+    pub(crate) fn new(store: &Store, generation: u64, nats: Option<Nats>) -> Self {
+        let key = store.keys().bus().clone();
+        Self { feed: store.subscribe(), generation, nats, key, told_of_strangers: false }
+    }
+
+    /// Another history is followed from here on.
+    pub(crate) fn begin_anew(&mut self, store: &Store, generation: u64) {
+        (self.feed, self.generation) = (store.subscribe(), generation);
+    }
+
+    /// Whether others may be heard: only then can what is missing still be on its way.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.nats.as_ref().is_some_and(Nats::is_connected)
     }
 
     pub(crate) async fn hear(&mut self) -> Heard {
-        match self.feed.recv().await {
-            Ok(batch) => Heard::Batch(batch),
-            Err(RecvError::Lagged(_)) => Heard::Missed,
-            Err(RecvError::Closed) => Heard::Closed,
+        loop {
+            tokio::select! {
+                batch = self.feed.recv() => return match batch {
+                    Ok(batch) => Heard::Batch(self.pass_on(batch)),
+                    Err(RecvError::Lagged(_)) => Heard::Missed,
+                    Err(RecvError::Closed) => Heard::Closed,
+                },
+                came = next(self.nats.as_mut()) => if let Some(heard) = self.understand(came) {
+                    return heard;
+                },
+            }
+        }
+    }
+
+    /// R6: it was committed, so it is said. The others first: this process has it already.
+    fn pass_on(&self, batch: Arc<Batch>) -> Said {
+        let message = message(&batch);
+        if let Some(nats) = &self.nats {
+            nats.send(telegram::batch(&self.key, &message));
+        }
+        Said { message, batch: Some(batch) }
+    }
+
+    fn understand(&mut self, came: Came) -> Option<Heard> {
+        let message = match came {
+            Came::Bytes(message) => message,
+            Came::Missed => return Some(Heard::Missed),
+            Came::Closed => {
+                tracing::error!("NATS is given up: revocations wait until every lease from before is over");
+                self.nats = None;
+                return Some(Heard::Missed);
+            }
+        };
+        match telegram::read(&self.key, &message.payload) {
+            Ok(Telegram::Batch(message)) => Some(Heard::Batch(Said { message, batch: None })),
+            Ok(Telegram::Acknowledgement(told)) => Some(Heard::Acknowledgement(told)),
+            Ok(Telegram::ReadTheLog) => Some(Heard::Missed),
+            // Whoever made it may send many: it is told once, and costs a hash.
+            Err(forged) => {
+                if !std::mem::replace(&mut self.told_of_strangers, true) {
+                    tracing::warn!("{forged}: it is ignored, and so are more of them, in silence");
+                }
+                None
+            }
         }
     }
 
     /// Tells the other replicas. Within one process the barrier reads the machine itself.
-    #[expect(clippy::unused_self, reason = "a bus between processes sends it")]
-    pub(crate) fn acknowledge(&self, _: Option<Acknowledgement>) {}
+    pub(crate) fn acknowledge(&self, told: Option<Acknowledgement>) {
+        if let (Some(nats), Some(told)) = (&self.nats, told) {
+            nats.send(telegram::acknowledgement(&self.key, &told));
+        }
+    }
+}
+
+async fn next(nats: Option<&mut Nats>) -> Came {
+    match nats {
+        Some(nats) => nats.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A batch as a message. It names the history it was committed to, and only who follows that
 /// history applies it.
-pub(crate) fn message(batch: &Batch) -> Message {
+fn message(batch: &Batch) -> Message {
     Message {
         tag: Tag { log_id: batch.log_id, timeline: batch.timeline.clone() },
         from: batch.from(),

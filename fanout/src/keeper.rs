@@ -8,9 +8,9 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::{
-    bus::{self, Bus, Heard},
+    bus::{Bus, Heard, Nats, Reorder, Said},
     mono,
-    news::News,
+    news::Untold,
     outage::{Outage, TooLate},
     protocol::{Applied, RenewalAnswer, Renewed, ReplicaId},
     registry,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long opening a connection, registering, and reading a page may take.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 /// Between tries while the database is away: from the first, doubled up to the last.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(1);
@@ -47,18 +47,22 @@ impl Drop for LastWord {
     }
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A connection of its own, so that neither a full pool nor a slow neighbour delays a renewal.
-struct Link {
+pub(crate) struct Link {
     inner: Arc<Inner>,
     connection: Option<PgConnection>,
 }
 
 impl Link {
+    pub(crate) const fn new(inner: Arc<Inner>) -> Self {
+        Self { inner, connection: None }
+    }
+
     /// Runs `work` within `limit`. A connection on which anything went wrong is dropped, and with
     /// it whatever was still under way: it might belong to a history that is no longer ours.
-    async fn with<T, E: Into<Failure>>(
+    pub(crate) async fn with<T, E: Into<Failure>>(
         &mut self,
         limit: Duration,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
@@ -79,7 +83,7 @@ impl Link {
 pub(crate) async fn keep_lease(inner: Arc<Inner>) {
     let _last_word = LastWord(inner.clone(), "renews the lease");
     let outage = Outage::new("renewing the lease of this replica");
-    let mut link = Link { inner: inner.clone(), connection: None };
+    let mut link = Link::new(inner.clone());
     let mut pause = RETRY_FIRST;
     while !inner.machine.read().is_closed() {
         let started = mono::now();
@@ -155,50 +159,85 @@ async fn register(inner: &Arc<Inner>, link: &mut Link) -> Result<(), Failure> {
 }
 
 /// Applies what is committed, and reads what was missed.
-pub(crate) async fn follow_log(inner: Arc<Inner>) {
+pub(crate) async fn follow_log(inner: Arc<Inner>, nats: Option<Nats>) {
     let _last_word = LastWord(inner.clone(), "follows the log");
     let outage = Outage::new("reading the log");
-    let mut link = Link { inner: inner.clone(), connection: None };
-    let mut bus = Bus::subscribe(&inner.store, inner.machine.read().generation());
+    let mut link = Link::new(inner.clone());
+    let mut bus = Bus::new(&inner.store, inner.machine.read().generation(), nats);
+    let mut early = Reorder::default();
     while !inner.machine.read().is_closed() {
         let generation = inner.machine.read().generation();
         if bus.generation != generation {
-            inner.tell(News::Unknown);
+            inner.tell(Untold::Unknown);
             // What was on its way, and the connection, may be of the history that was left.
-            (bus, link.connection) = (Bus::subscribe(&inner.store, generation), None);
+            bus.begin_anew(&inner.store, generation);
+            early.clear();
+            link.connection = None;
             catch_up(&inner, &mut link, &outage).await;
+            bus.acknowledge(inner.machine.read().acknowledgement());
         }
         let heard = tokio::select! {
-            heard = bus.hear() => Some(heard),
-            () = inner.catch_up.notified() => None,
+            heard = bus.hear() => heard,
+            () = inner.catch_up.notified() => Heard::Missed,
+            () = missing_too_long(&early) => Heard::Missed,
         };
-        let applied = match heard {
-            Some(Heard::Batch(batch)) => {
-                let message = bus::message(&batch);
-                // Under the same lock as everything else: the history cannot change in between.
-                let applied = inner.change(|machine| {
-                    (machine.generation() == bus.generation).then(|| machine.apply(&message))
-                });
-                if applied == Some(Applied::Yes) {
-                    inner.tell(News::Batch(batch));
-                }
-                applied
-            }
-            Some(Heard::Acknowledgement(heard)) => {
+        let moved = match heard {
+            Heard::Batch(said) => take(&inner, &bus, &mut early, said),
+            Heard::Acknowledgement(heard) => {
                 inner.change(|machine| machine.acknowledged(&heard));
-                None
+                Moved::No
             }
-            Some(Heard::Missed) | None => Some(Applied::Gap),
-            Some(Heard::Closed) => return,
+            Heard::Missed => Moved::Gap,
+            Heard::Closed => return,
         };
-        match applied {
-            Some(Applied::Yes) => bus.acknowledge(inner.machine.read().acknowledgement()),
-            Some(Applied::Gap) => {
-                catch_up(&inner, &mut link, &outage).await;
-                bus.acknowledge(inner.machine.read().acknowledgement());
-            }
-            Some(Applied::Duplicate | Applied::Foreign | Applied::Lost) | None => {}
+        if moved == Moved::Gap {
+            early.clear();
+            catch_up(&inner, &mut link, &outage).await;
         }
+        if moved != Moved::No {
+            bus.acknowledge(inner.machine.read().acknowledgement());
+        }
+    }
+}
+
+/// What came of something that was heard.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moved {
+    Yes,
+    No,
+    /// Something before it is missing: the log is to be read.
+    Gap,
+}
+
+/// R3: applies a batch, and what had come before it and fits now.
+fn take(inner: &Inner, bus: &Bus, early: &mut Reorder, said: Said) -> Moved {
+    let mut moved = Moved::No;
+    let mut next = Some(said);
+    while let Some(said) = next {
+        // Under the same lock as everything else: the history cannot change in between.
+        let (applied, position) = inner.change(|machine| {
+            let follows = machine.generation() == bus.generation;
+            (follows.then(|| machine.apply(&said.message)), machine.applied())
+        });
+        match applied {
+            Some(Applied::Yes) => {
+                moved = Moved::Yes;
+                inner.tell(Untold::of(said));
+            }
+            // With nobody to say it, what is missing is not on its way.
+            Some(Applied::Gap) if !bus.is_shared() || !early.hold(said, mono::now()) => return Moved::Gap,
+            Some(Applied::Gap | Applied::Duplicate | Applied::Foreign | Applied::Lost) | None => {}
+        }
+        next = early.next(position);
+    }
+    moved
+}
+
+/// Ends when what is missing has not come in time; never while nothing is missing.
+async fn missing_too_long(early: &Reorder) {
+    match early.deadline() {
+        Some(deadline) => sleep(deadline.since(mono::now())).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -216,7 +255,7 @@ async fn catch_up(inner: &Arc<Inner>, link: &mut Link, outage: &Outage) {
         let full = page.last.0 - sent.after.0 >= registry::PAGE_EVENTS;
         let applied = inner.change(|machine| machine.read_answered(&sent, &page));
         if applied == Applied::Yes {
-            inner.tell(news);
+            inner.tell(Untold::Read(news));
         }
         if applied != Applied::Yes || !full {
             return;

@@ -15,6 +15,8 @@ pub mod protocol;
 mod registry;
 mod replica;
 
+pub use async_nats::ServerAddr as NatsServer;
+pub use bus::{Nats, NatsError, NatsLogin, NatsSettings};
 pub use news::News;
 pub use protocol::By;
 pub use replica::{Done, Effective, Presented, Replica, ReplicaSettings, ReplicaStatus, VerifyError};

@@ -14,17 +14,18 @@ use tally_events::{Position, SessionId, UserId};
 use tally_projections::credentials::Standing;
 use tally_store::{ExecuteError, Executed, RequestContext, Store};
 use tokio::{
-    sync::{Notify, broadcast, watch},
+    sync::{Notify, broadcast, mpsc, watch},
     task::JoinHandle,
     time::{sleep, timeout},
 };
 use uuid::Uuid;
 
 use crate::{
+    bus::Nats,
     keeper,
     lookups::{self, Lookups},
     mono,
-    news::{self, News},
+    news::{self, Desk, News, Untold},
     protocol::{Barrier, By, Machine, Mono, Timing},
     registry,
 };
@@ -166,7 +167,7 @@ pub(crate) struct Inner {
     moved: watch::Sender<()>,
     /// The log has more than was heard.
     pub catch_up: Notify,
-    news: broadcast::Sender<News>,
+    pub desk: Desk,
     /// Rows of the list this process may have made.
     pub rows: Mutex<Vec<Uuid>>,
     lookups: Arc<Lookups>,
@@ -186,9 +187,8 @@ impl Inner {
     }
 
     /// Tells those in the process who act on what was applied.
-    pub(crate) fn tell(&self, news: News) {
-        // Nobody listening is no failure.
-        drop(self.news.send(news));
+    pub(crate) fn tell(&self, untold: Untold) {
+        self.desk.leave(untold);
     }
 
     fn database_time(&self) -> DateTime<Utc> {
@@ -210,17 +210,19 @@ impl Drop for Tasks {
 
 impl Replica {
     /// Joins those who may answer from memory. It returns at once: until the registration and a
-    /// first lease stand, verdicts come from Postgres.
+    /// first lease stand, verdicts come from Postgres. By NATS the others hear at once what it revokes,
+    /// and say so; without, a revocation waits until every lease from before is over.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     #[must_use]
-    pub fn join(store: Arc<Store>, settings: ReplicaSettings) -> Self {
+    pub fn join(store: Arc<Store>, settings: ReplicaSettings, nats: Option<Nats>) -> Self {
         let machine = Machine::new(settings.timing(), settings.capacity, OVERTHROWN_PLACES);
-        let replica = Self::of(store, settings, machine);
+        let (replica, untold) = Self::of(store, settings, machine);
         replica.tasks.handles.lock().extend([
             tokio::spawn(keeper::keep_lease(replica.inner.clone())),
-            tokio::spawn(keeper::follow_log(replica.inner.clone())),
+            tokio::spawn(keeper::follow_log(replica.inner.clone(), nats)),
+            tokio::spawn(news::tell(replica.inner.clone(), untold)),
             tokio::spawn(keeper::clean_up(replica.inner.clone())),
         ]);
         replica
@@ -229,28 +231,29 @@ impl Replica {
     /// A process that comes and goes, such as a command line: it is in no list and remembers nothing.
     #[must_use]
     pub fn observer(store: Arc<Store>, settings: ReplicaSettings) -> Self {
-        Self::of(store, settings, Machine::observer(settings.timing()))
+        Self::of(store, settings, Machine::observer(settings.timing())).0
     }
 
-    fn of(store: Arc<Store>, settings: ReplicaSettings, machine: Machine) -> Self {
+    fn of(store: Arc<Store>, settings: ReplicaSettings, machine: Machine) -> (Self, mpsc::Receiver<Untold>) {
         let machine = Arc::new(RwLock::new(machine));
         // A quarter of the pool stays for commands, and for everything else that uses it.
         let flights_max = FLIGHTS_MAX.min(store.pool().options().get_max_connections() as usize * 3 / 4);
         let look = lookups::in_postgres(store.pool().clone());
         let lookups = Lookups::new(look, machine.clone(), flights_max, settings.verify_deadline);
+        let (desk, untold) = Desk::new();
         let inner = Inner {
             store,
             settings,
             machine,
             moved: watch::Sender::new(()),
             catch_up: Notify::new(),
-            news: broadcast::Sender::new(news::BACKLOG),
+            desk,
             rows: Mutex::new(Vec::new()),
             lookups: Arc::new(lookups),
         };
         let inner = Arc::new(inner);
         let tasks = Tasks { inner: inner.clone(), handles: Mutex::new(Vec::new()) };
-        Self { inner, tasks: Arc::new(tasks) }
+        (Self { inner, tasks: Arc::new(tasks) }, untold)
     }
 
     #[must_use]
@@ -298,7 +301,7 @@ impl Replica {
     /// falls far behind is told so, and cannot know what they missed.
     #[must_use]
     pub fn news(&self) -> broadcast::Receiver<News> {
-        self.inner.news.subscribe()
+        self.inner.desk.listen()
     }
 
     /// Executes a command; one that revokes is answered only when no replica says yes any more.

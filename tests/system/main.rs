@@ -12,6 +12,7 @@ mod oracle;
 mod poison;
 mod races;
 mod readme;
+mod replicas;
 mod role_matrix;
 mod schemathesis;
 mod support;

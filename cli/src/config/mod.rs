@@ -1,6 +1,7 @@
 //! The configuration: read once from the environment, typed, and wrong in no silent way.
 
 mod mail;
+mod nats;
 mod origin;
 mod problems;
 mod providers;
@@ -99,6 +100,8 @@ pub struct Config {
     pub jwt_secrets_previous: Vec<secrets::Text>,
     pub log_level: String,
     pub log_format: LogFormat,
+    /// What replicas hear each other by; none: the database alone.
+    pub nats: Option<tally_fanout::NatsSettings>,
     pub lease: Duration,
     pub cache_capacity: usize,
     /// Told once logging is up.
@@ -172,6 +175,7 @@ impl Config {
                     }
                 }
             },
+            nats: nats::read(reader),
             lease: read_lease(reader),
             cache_capacity: reader
                 .parse::<usize>("TALLY_CACHE_CAPACITY", "a whole number of credentials")

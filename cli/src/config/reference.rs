@@ -181,12 +181,29 @@ pub const SETTINGS: &[Setting] = &[
         "`1000`",
         "How long a replica may answer from memory without hearing from the database, 200 to 10000. A revocation takes at most a little longer when a replica is dead.",
     ),
+    setting(
+        "NATS_URL",
+        "none: with several replicas a revocation waits for `TALLY_LEASE_MS`",
+        "Comma-separated addresses of a NATS server (2.9 or newer) or its cluster: `nats://…`, or `tls://…`.",
+    ),
+    setting("NATS_USER", "what the address holds", "User at the NATS server."),
+    setting("NATS_PASSWORD", "none", "Password at the NATS server."),
+    setting(
+        "NATS_NKEY",
+        "none",
+        "File with the seed of a user's key for the NATS server, instead of a password.",
+    ),
+    setting("NATS_CREDS", "none", "Creds file for the NATS server, instead of a password."),
+    setting(
+        "NATS_CA",
+        "those of the machine",
+        "File with the certificates, in PEM, that the NATS server's must be signed by; TLS is then required.",
+    ),
     setting("TALLY_CACHE_CAPACITY", "`1000000`", "Verdicts kept in memory at most."),
 ];
 
 /// Settings of later releases: set, they are told to have no effect.
 pub const NOT_YET: &[(&str, &str)] = &[
-    ("NATS_URL", "revocations between replicas wait for the lease"),
     ("MULTICA_CLOUD_FLEET_URL", "cloud-node tokens are refused"),
     ("METRICS_ADDR", "no metrics are served"),
 ];

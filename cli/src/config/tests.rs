@@ -1,4 +1,5 @@
 mod mail;
+mod nats;
 
 use rstest::rstest;
 

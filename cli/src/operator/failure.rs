@@ -26,6 +26,8 @@ pub enum Failure {
     Keys(#[from] KeyRingError),
     #[error(transparent)]
     Providers(#[from] tally_api::ProviderError),
+    #[error(transparent)]
+    Nats(#[from] tally_fanout::NatsError),
     #[error("the database did not answer")]
     Database(#[source] sqlx::Error),
     #[error(transparent)]
@@ -65,6 +67,7 @@ impl Failure {
             | Self::Secrets(_)
             | Self::Keys(_)
             | Self::Providers(_)
+            | Self::Nats(_)
             | Self::Fold(_)
             | Self::Mail(_)
             | Self::Listen { .. }

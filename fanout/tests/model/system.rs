@@ -94,7 +94,7 @@ impl World {
         let options = postgres().await.database().await;
         tally_store::migrate(&options).await.expect("an empty database migrates");
         let settings = ReplicaSettings { lease: Duration::from_millis(300), ..ReplicaSettings::default() };
-        let world = Self::with(options, count, |store| Replica::join(store, settings)).await;
+        let world = Self::with(options, count, |store| Replica::join(store, settings, None)).await;
         for replica in &world.replicas {
             eventually("a lease", async || replica.status().lease_valid.then_some(())).await;
         }

@@ -34,7 +34,7 @@ async fn eventually(what: &str, deadline: Duration, holds: impl AsyncFn() -> boo
 }
 
 async fn joined(store: &Arc<Store>) -> Replica {
-    let replica = Replica::join(store.clone(), ReplicaSettings::default());
+    let replica = Replica::join(store.clone(), ReplicaSettings::default(), None);
     eventually("a lease", Duration::from_secs(10), async || replica.status().lease_valid).await;
     replica
 }

@@ -16,7 +16,7 @@ mod pool;
 mod rebuild;
 mod report;
 mod rolling_upgrade;
-mod site;
+pub mod site;
 mod teamwork;
 mod two_servers;
 

@@ -1,0 +1,93 @@
+//! A real NATS server in a process of its own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::{
+    eventually,
+    scratch::{Guarded, Scratch},
+};
+
+const PROGRAM: &str = "nats-server";
+/// Where `scripts/install nats-server` unpacks it, if the machine has none.
+const UNPACKED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/nats-server/usr/sbin/nats-server");
+
+/// A NATS server on a port of its own, on loopback.
+pub struct NatsServer {
+    scratch: Scratch,
+    arguments: Vec<String>,
+    process: Option<Guarded>,
+    port: u16,
+}
+
+impl NatsServer {
+    /// Starts one and waits until it listens. `arguments` are those of `nats-server`.
+    ///
+    /// # Panics
+    /// When it does not: `scripts/install nats-server` gets it.
+    pub async fn start(arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut server = Self { scratch: Scratch::new(), arguments, process: None, port: 0 };
+        server.up().await;
+        server
+    }
+
+    /// Starts it again after [`down`](Self::down), on the port it had.
+    ///
+    /// # Panics
+    /// When it does not listen.
+    pub async fn up(&mut self) {
+        let directory = self.scratch.path();
+        // -1: any that is free.
+        let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
+        let mut command = Command::new(program());
+        command
+            .args(["--addr", "127.0.0.1", "--port", &port, "--ports_file_dir"])
+            .arg(directory)
+            .arg("--log")
+            .arg(directory.join("log"))
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut process = self.scratch.spawn(&mut command).expect("nats-server runs");
+        let ports = directory.join(format!("nats-server_{}.ports", process.id()));
+        self.port = eventually("the NATS server to listen", async || {
+            let log = || fs::read_to_string(directory.join("log")).unwrap_or_default();
+            assert!(process.is_running(), "{}", log());
+            let ports: Value = serde_json::from_str(&fs::read_to_string(&ports).ok()?).ok()?;
+            ports["nats"][0].as_str()?.rsplit_once(':')?.1.parse().ok()
+        })
+        .await;
+        self.process = Some(process);
+    }
+
+    /// Ends it: nobody listens on its port.
+    pub fn down(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.signal(rustix::process::Signal::KILL);
+            process.wait();
+        }
+    }
+
+    /// Its address, `127.0.0.1:…`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+}
+
+/// The machine's own, else the one that was unpacked.
+#[expect(clippy::disallowed_methods, reason = "a test finds the machine's NATS server as an operator does")]
+fn program() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let installed = std::env::split_paths(&path).map(|directory| directory.join(PROGRAM));
+    let installed =
+        installed.chain([PathBuf::from("/usr/sbin").join(PROGRAM)]).find(|program| program.exists());
+    installed.unwrap_or_else(|| Path::new(UNPACKED).to_owned())
+}
