@@ -13,8 +13,13 @@ run: postgresql ## Build and start a server with its own database on http://127.
 	@exec ./target/release/tally serve
 
 .PHONY: test
-test: postgresql wrk schemathesis python3-aiosmtpd openssl nats-server issuer ## Run every check and every test
+test: postgresql wrk schemathesis python3-aiosmtpd openssl nats-server curl issuer ## Run every check and every test
 	@scripts/test
+
+.PHONY: cluster
+cluster: postgresql nats-server curl ## Start three replicas that hear each other by NATS, and show revocations crossing them
+	@cargo build --release --package tally
+	@exec scripts/cluster
 
 .PHONY: chaos
 chaos: postgresql ## Break everything many times under load (ROUNDS=20 SEED=… FAULTS=kill)
@@ -53,8 +58,8 @@ golden: postgresql ## Write the generated pages and tables anew
 	@mv target/openapi.json docs/openapi.json
 	@INSTA_UPDATE=always cargo test --quiet --package tally --test system role_matrix::who_may
 
-.PHONY: postgresql wrk schemathesis python3-aiosmtpd openssl nats-server
-postgresql wrk schemathesis python3-aiosmtpd openssl nats-server:
+.PHONY: postgresql wrk schemathesis python3-aiosmtpd openssl nats-server curl
+postgresql wrk schemathesis python3-aiosmtpd openssl nats-server curl:
 	@scripts/install $@
 
 .PHONY: issuer

@@ -19,4 +19,5 @@ pub use async_nats::ServerAddr as NatsServer;
 pub use bus::{Nats, NatsError, NatsLogin, NatsSettings};
 pub use news::News;
 pub use protocol::By;
+pub use registry::{Registered, registered};
 pub use replica::{Done, Effective, Presented, Replica, ReplicaSettings, ReplicaStatus, VerifyError};

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection, PgExecutor, postgres::types::PgInterval};
 use tally_domain::{Invalidation, dependency::invalidation};
 use tally_events::Position;
@@ -45,7 +46,7 @@ pub(crate) struct Renewal {
     pub head: Position,
     pub leaf_at_applied: Leaf,
     pub leaf_at_head: Leaf,
-    pub database_time: chrono::DateTime<chrono::Utc>,
+    pub database_time: DateTime<Utc>,
 }
 
 /// R2: one statement, which commits by itself. None: the row is gone, or leaving.
@@ -104,6 +105,45 @@ pub(crate) async fn members(executor: impl PgExecutor<'_>) -> Result<Members, sq
         registry_epoch: row.registry_epoch,
         replicas: row.replicas.into_iter().map(ReplicaId).collect(),
     })
+}
+
+/// A replica on the list.
+#[derive(Clone, Copy, Debug)]
+pub struct Registered {
+    pub id: Uuid,
+    pub registered_at: DateTime<Utc>,
+    /// Since its last renewal.
+    pub silent: Duration,
+    /// What it said at its last renewal that it had applied.
+    pub applied: Position,
+    /// Events that the log had beyond that when it was looked at.
+    pub lag: i64,
+    /// It may not renew any more, and is taken off the list when its lease must be over.
+    pub leaving: bool,
+}
+
+/// Everybody on the list, in the order they came, for operators to look at.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn registered(executor: impl PgExecutor<'_>) -> Result<Vec<Registered>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"select r.id, r.registered_at, r.applied, r.leaving, greatest(h.position - r.applied, 0) as "lag!",
+                  greatest(extract(epoch from clock_timestamp() - r.renewed_at), 0)::float8 as "silent!"
+             from replica r, log_head h
+            order by r.registered_at, r.id"#,
+    )
+    .fetch_all(executor)
+    .await?;
+    let registered = rows.into_iter().map(|row| Registered {
+        id: row.id,
+        registered_at: row.registered_at,
+        silent: Duration::try_from_secs_f64(row.silent).unwrap_or_default(),
+        applied: Position(row.applied),
+        lag: row.lag,
+        leaving: row.leaving,
+    });
+    Ok(registered.collect())
 }
 
 /// R3: the log after a position, as far as one page goes.

@@ -4,6 +4,7 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -114,6 +115,39 @@ async fn a_revocation_is_effective_everywhere_at_once() {
     assert!(took < FAST, "{took:?}");
 }
 
+/// The operator sees who is there, and who has gone silent.
+#[tokio::test]
+async fn replicas_are_listed() {
+    let mut site = Site::new().await;
+    let listed = |site: &Site| -> Vec<Value> {
+        let output = site.replicas[0].command(&["replicas", "--json"]).output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let listed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        listed["replicas"].as_array().expect("a list").clone()
+    };
+    let states = |site: &Site| -> Vec<String> {
+        listed(site).iter().map(|replica| replica["state"].as_str().expect("a state").to_owned()).collect()
+    };
+    assert_eq!(states(&site), ["leased"; 3]);
+    eventually("everybody to have applied all", async || {
+        listed(&site).iter().all(|replica| replica["lag"] == 0).then_some(())
+    })
+    .await;
+    let table = site.replicas[0].command(&["replicas"]).output().expect("it runs");
+    let table = String::from_utf8(table.stdout).expect("text");
+    assert_eq!(table.lines().count(), 4, "{table}");
+    site.replicas[2].process().signal(Signal::STOP);
+    eventually("the one that hangs to be silent", async || {
+        let states = states(&site);
+        (states.iter().filter(|state| *state == "silent").count() == 1).then_some(())
+    })
+    .await;
+    site.replicas[2].process().signal(Signal::CONT);
+    site.replicas[1].process().signal(Signal::TERM);
+    assert!(site.replicas[1].process().wait().success());
+    eventually("the one that left to be gone", async || (states(&site).len() == 2).then_some(())).await;
+}
+
 /// Sockets on one replica are told of what another commits, in order.
 #[tokio::test]
 async fn a_socket_hears_of_what_other_replicas_commit() {
@@ -195,6 +229,19 @@ async fn a_replica_that_hangs_is_waited_for_until_its_lease_is_over() {
     assert!(took > BOUND && took < BOUND + SLACK, "{took:?}");
     site.replicas[2].process().signal(Signal::CONT);
     assert!(!site.replicas[2].client().accepts(&token).await);
+}
+
+/// What `make cluster` shows: every replica says yes before, and none after.
+#[test]
+fn the_cluster_to_look_at_revokes_everywhere() {
+    let mut script = Command::new("scripts/cluster");
+    script.arg("once").env("TALLY", BINARY).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let output = script.output().expect("it runs");
+    let (shown, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{shown}{wrong}");
+    let round =
+        Regex::new(r"(?m)^  \d: 200 200 200 -> revoked in [\d.]+ ms -> 401 401 401 $").expect("a pattern");
+    assert_eq!(round.find_iter(&shown).count(), 5, "{shown}{wrong}");
 }
 
 /// A stranger on the bus, who hears everything and says what they like.

@@ -3,6 +3,7 @@
 mod failure;
 mod progress;
 mod projections;
+mod replicas;
 mod session;
 mod user;
 
@@ -17,6 +18,10 @@ pub enum Command {
     /// Rebuild, verify and look at projections
     #[command(subcommand)]
     Projections(projections::Command),
+    /// Show the replicas that answer from memory, and how far each is
+    ///
+    /// A revocation waits for all of them: for one that is silent, until its lease must be over.
+    Replicas,
     /// Suspend and reinstate people
     #[command(subcommand)]
     User(user::Command),
@@ -40,6 +45,7 @@ pub enum ConfigCommand {
 pub async fn run(command: Command, json: bool) -> Result<(), Failure> {
     match command {
         Command::Projections(command) => projections::run(command, json).await,
+        Command::Replicas => replicas::run(json).await,
         Command::User(command) => user::run(command, json).await,
         Command::Config(ConfigCommand::Reference) => {
             print!("{}", config::reference::page());

@@ -23,10 +23,11 @@ fn routes() -> impl Iterator<Item = &'static str> {
 }
 
 /// Every command; the test holds the list against what `--help` lists.
-const COMMANDS: [&str; 28] = [
+const COMMANDS: [&str; 29] = [
     "serve",
     "migrate",
     "projections status",
+    "replicas",
     "projections verify",
     "projections rebuild",
     "user suspend",
@@ -482,6 +483,7 @@ async fn commands(stage: &mut Stage, ada: &Ada) {
     }
     for arguments in [
         &["projections", "status"][..],
+        &["replicas"],
         &["projections", "verify"],
         &["projections", "rebuild", "users"],
         &["projections", "rebuild", "nothing"],

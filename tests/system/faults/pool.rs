@@ -36,11 +36,21 @@ async fn a_pool_that_is_in_use_makes_others_wait_in_bounded_time() {
         (people, recovery) = under_load(people, async |acts| {
             acted(acts, before).await;
             let mut stranger = site.connect().await;
-            stranger.execute("begin").await.expect("the database answers");
-            stranger
-                .execute("lock table users, claim, token_list in access exclusive mode")
-                .await
-                .expect("the locks");
+            // Three tables, one after the other, beside commits that lock them too: they may wait for each
+            // other, and then the database ends one of them.
+            eventually("the locks", async || {
+                stranger.execute("begin").await.expect("the database answers");
+                match stranger.execute("lock table users, claim, token_list in access exclusive mode").await {
+                    Ok(_) => Some(()),
+                    Err(error) => {
+                        let code = error.as_database_error().and_then(|error| error.code().map(Into::into));
+                        assert_eq!(code, Some("40P01".to_owned()), "{error}");
+                        stranger.execute("rollback").await.expect("the database answers");
+                        None
+                    }
+                }
+            })
+            .await;
             let since = Instant::now();
             while since.elapsed() < Duration::from_secs(4) {
                 acted(acts, 1).await;
