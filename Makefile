@@ -27,7 +27,8 @@ chaos: postgresql ## Break everything many times under load (ROUNDS=20 SEED=… 
 
 .PHONY: timing
 timing: postgresql ## Look whether the time the login door takes tells who has an account, in 10,000 samples
-	@TALLY_TIMING_SAMPLES=10000 cargo test --package tally --test system --locked -- --nocapture timing::
+	@cargo build --release --package tally
+	@TALLY_TIMING_SAMPLES=10000 TALLY_TIMING_SERVER=$(CURDIR)/target/release/tally cargo test --package tally --test system --locked -- --nocapture timing::
 
 # Which figure `make bench` measures, and its options: see `tally-bench --help`.
 FIGURE ?= all

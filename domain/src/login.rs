@@ -280,17 +280,11 @@ impl Command for VerifyCode {
     }
 
     fn decide(&self, world: &World, context: &Context) -> Result<Decision<Verification>, LoginRefusal> {
-        let login = world.login(self.login);
-        if let Some(until) = login.next_guess_at().filter(|at| *at > context.now) {
-            return Err(LoginRefusal::TooManyGuesses { until });
-        }
-        let Some(code) = login.live.as_ref().filter(|code| context.now < code.expires_at) else {
-            return Ok(Decision::unchanged(Verification::NoLiveCode));
-        };
         let user = world.user(self.user);
-        if !self.fits(code) {
-            return Ok(self.refused(code, user.registered, RefusalReason::WrongCode, Verification::Wrong));
-        }
+        let code = match self.try_code(world, context, user.registered)? {
+            Ok(code) => code,
+            Err(decision) => return Ok(decision),
+        };
         if user.suspended {
             let reason = RefusalReason::AccountSuspended;
             return Ok(self.refused(code, true, reason, Verification::AccountSuspended));
@@ -316,7 +310,64 @@ impl Command for VerifyCode {
     }
 }
 
+/// The first half of typing a code, for which the history of the address is enough: one that does not fit
+/// is refused and counted.
+///
+/// Nothing of an account is read for it, so whoever has no code is answered in the same time whether there
+/// is one or not.
+#[derive(Clone, Debug)]
+pub struct TryCode {
+    pub verify: VerifyCode,
+    /// Whether the address has an account.
+    pub known: bool,
+}
+
+impl Act for TryCode {
+    const ACTION: Action = Action::VerifyLoginCode;
+}
+
+impl Command for TryCode {
+    /// None: it fits, and [`VerifyCode`] says what comes of that.
+    type Outcome = Option<Verification>;
+    type Refusal = LoginRefusal;
+
+    fn reads(&self) -> Vec<StreamId> {
+        vec![self.verify.login.into()]
+    }
+
+    fn decide(
+        &self,
+        world: &World,
+        context: &Context,
+    ) -> Result<Decision<Option<Verification>>, LoginRefusal> {
+        Ok(match self.verify.try_code(world, context, self.known)? {
+            Ok(_) => Decision::unchanged(None),
+            Err(Decision { outcome, events }) => Decision { outcome: Some(outcome), events },
+        })
+    }
+}
+
 impl VerifyCode {
+    /// The live code, if this is it; else what comes of that.
+    fn try_code<'a>(
+        &self,
+        world: &'a World,
+        context: &Context,
+        known: bool,
+    ) -> Result<Result<&'a LiveCode, Decision<Verification>>, LoginRefusal> {
+        let login = world.login(self.login);
+        if let Some(until) = login.next_guess_at().filter(|at| *at > context.now) {
+            return Err(LoginRefusal::TooManyGuesses { until });
+        }
+        let Some(code) = login.live.as_ref().filter(|code| context.now < code.expires_at) else {
+            return Ok(Err(Decision::unchanged(Verification::NoLiveCode)));
+        };
+        if self.fits(code) {
+            return Ok(Ok(code));
+        }
+        Ok(Err(self.refused(code, known, RefusalReason::WrongCode, Verification::Wrong)))
+    }
+
     /// Both comparisons always run: how long they take tells nothing.
     fn fits(&self, code: &LiveCode) -> bool {
         let mac = self.typed.mac(&self.key, code.id, &code.salt);

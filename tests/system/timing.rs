@@ -21,10 +21,18 @@ const SAMPLES: usize = 1000;
 /// in a second look.
 const KEPT: f64 = 0.9;
 
+#[expect(clippy::disallowed_methods, reason = "a test is told by the environment what to do")]
+fn told(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 fn samples() -> usize {
-    #[expect(clippy::disallowed_methods, reason = "a test is told by the environment what to do")]
-    let asked = std::env::var("TALLY_TIMING_SAMPLES").ok();
-    asked.map_or(SAMPLES, |text| text.parse().expect("a number"))
+    told("TALLY_TIMING_SAMPLES").map_or(SAMPLES, |text| text.parse().expect("a number"))
+}
+
+/// What answers: among many samples a build as operators run it, else the one that tests are made with.
+fn server() -> String {
+    told("TALLY_TIMING_SERVER").unwrap_or_else(|| BINARY.to_owned())
 }
 
 /// Welch's t of two samples.
@@ -90,7 +98,7 @@ async fn assert_alike(client: &Client, path: &str, status: u16, known: &[Value],
 
 #[tokio::test]
 async fn the_login_door_takes_as_long_for_whoever_is_unknown() {
-    let server = Server::start(BINARY, &[]).await;
+    let server = Server::start(&server(), &[]).await;
     let client = server.client();
     let pairs = samples() / 2;
     // Both kinds have asked for a code before, hours ago; one kind has an account.

@@ -16,7 +16,7 @@ use tally_domain::{
     claim::Namespace,
     credential::Plaintext,
     identity::Identity,
-    login::{Digits, Verification, VerifyCode},
+    login::{Digits, TryCode, Verification, VerifyCode},
     session::Opens,
 };
 use tally_events::{LoginId, Position, SessionId, UserId};
@@ -164,6 +164,13 @@ async fn verify(
             opens: attempt.opens.clone(),
             origin: visitor.origin.clone(),
         };
+        let first = TryCode { verify: command.clone(), known: user.is_some() };
+        let tried =
+            app.execute(Principal::Anonymous, first, visitor.context, |refusal| refused(app, &refusal));
+        let tried = tried.await?.executed;
+        if let Some(verification) = tried.outcome {
+            return Ok((verification, tried.position));
+        }
         let command = tally_domain::authorize(Principal::Anonymous, command)?;
         match app.replica.execute(&command, visitor.context).await {
             Ok(done) => return Ok((done.executed.outcome, done.executed.position)),

@@ -146,3 +146,40 @@ fn a_day_after_the_first_of_thirty_guesses_the_right_code_works() {
     let story = given([thirty_guesses(), vec![issued(9, day)]].concat()).at(day);
     lets_in(&story, 9, after(day), &verify(digits(9)), true);
 }
+
+mod tried_first {
+    use super::*;
+
+    fn tried(typed: Digits, known: bool) -> TryCode {
+        TryCode { verify: verify(typed), known }
+    }
+
+    /// Else the time it takes would tell whether there is one.
+    #[test]
+    fn without_a_look_at_the_account() {
+        assert_eq!(tried(digits(1), true).reads(), [StreamId::from(LOGIN)]);
+    }
+
+    #[test]
+    fn what_fits_leaves_no_trace_yet() {
+        given([issued(1, minutes(0))]).when(&tried(digits(1), false)).unchanged(None);
+    }
+
+    #[rstest]
+    #[case(false, None)]
+    #[case(true, Some(ADA))]
+    fn what_does_not_is_refused_and_counted(#[case] known: bool, #[case] user: Option<UserId>) {
+        let refused = refusal(1, user, RefusalReason::WrongCode);
+        given([issued(1, minutes(0))])
+            .when(&tried(digits(2), known))
+            .then(Some(Verification::Wrong), [(LOGIN.into(), refused.into())]);
+    }
+
+    #[test]
+    fn without_a_code_nothing_fits_and_after_thirty_guesses_none_counts() {
+        given([]).when(&tried(digits(1), true)).unchanged(Some(Verification::NoLiveCode));
+        let story = given(thirty_guesses()).at(minutes(106));
+        let refusal = story.when(&tried(digits(8), true)).refusal();
+        assert!(matches!(refusal, LoginRefusal::TooManyGuesses { .. }), "{refusal:?}");
+    }
+}
