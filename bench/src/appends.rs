@@ -81,8 +81,8 @@ impl Command for Append {
         vec![self.session.into()]
     }
 
-    fn begins(&self) -> Option<StreamId> {
-        (!self.exists).then(|| self.session.into())
+    fn begins(&self) -> Vec<StreamId> {
+        if self.exists { Vec::new() } else { vec![self.session.into()] }
     }
 
     fn decide(&self, world: &World, context: &Context) -> std::result::Result<Decision<()>, NotAsExpected> {

@@ -114,6 +114,7 @@ impl Product {
             development: None,
             key,
             user: UserId::new(),
+            known: false,
             may_sign_up: true,
             link: None,
             session: SessionId::new(),

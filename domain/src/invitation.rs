@@ -125,8 +125,8 @@ impl Command for Invite {
         reads
     }
 
-    fn begins(&self) -> Option<StreamId> {
-        Some(self.invitation.into())
+    fn begins(&self) -> Vec<StreamId> {
+        vec![self.invitation.into()]
     }
 
     fn decide(&self, world: &World, context: &Context) -> Result<Decision<DateTime<Utc>>, WorkspaceRefusal> {

@@ -242,6 +242,8 @@ pub struct VerifyCode {
     pub key: Key,
     /// The account of the address, or the id it gets if it has none.
     pub user: UserId,
+    /// Whether it has one.
+    pub known: bool,
     pub may_sign_up: bool,
     /// An account elsewhere that opens this one from now on, if the code is right. It was proven by
     /// whoever types the code, and names this very address.
@@ -275,8 +277,16 @@ impl Command for VerifyCode {
     type Outcome = Verification;
     type Refusal = LoginRefusal;
 
+    /// [`TryCode`] does.
+    const ANSWERS_STRANGERS: bool = false;
+
     fn reads(&self) -> Vec<StreamId> {
         vec![self.login.into(), self.user.into(), self.session.into()]
+    }
+
+    fn begins(&self) -> Vec<StreamId> {
+        let account = (!self.known).then(|| self.user.into());
+        [self.session.into()].into_iter().chain(account).collect()
     }
 
     fn decide(&self, world: &World, context: &Context) -> Result<Decision<Verification>, LoginRefusal> {
@@ -316,11 +326,7 @@ impl Command for VerifyCode {
 /// Nothing of an account is read for it, so whoever has no code is answered in the same time whether there
 /// is one or not.
 #[derive(Clone, Debug)]
-pub struct TryCode {
-    pub verify: VerifyCode,
-    /// Whether the address has an account.
-    pub known: bool,
-}
+pub struct TryCode(pub VerifyCode);
 
 impl Act for TryCode {
     const ACTION: Action = Action::VerifyLoginCode;
@@ -332,7 +338,7 @@ impl Command for TryCode {
     type Refusal = LoginRefusal;
 
     fn reads(&self) -> Vec<StreamId> {
-        vec![self.verify.login.into()]
+        vec![self.0.login.into()]
     }
 
     fn decide(
@@ -340,7 +346,7 @@ impl Command for TryCode {
         world: &World,
         context: &Context,
     ) -> Result<Decision<Option<Verification>>, LoginRefusal> {
-        Ok(match self.verify.try_code(world, context, self.known)? {
+        Ok(match self.0.try_code(world, context, self.0.known)? {
             Ok(_) => Decision::unchanged(None),
             Err(Decision { outcome, events }) => Decision { outcome: Some(outcome), events },
         })

@@ -186,8 +186,8 @@ impl Command for StartCommandLineSession {
         vec![self.user.into(), self.parent.into(), self.session.into()]
     }
 
-    fn begins(&self) -> Option<StreamId> {
-        Some(self.session.into())
+    fn begins(&self) -> Vec<StreamId> {
+        vec![self.session.into()]
     }
 
     fn decide(&self, world: &World, context: &Context) -> Result<Decision<DateTime<Utc>>, SessionRefusal> {

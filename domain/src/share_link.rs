@@ -129,8 +129,8 @@ impl Command for CreateShareLink {
         reads
     }
 
-    fn begins(&self) -> Option<StreamId> {
-        Some(self.link.into())
+    fn begins(&self) -> Vec<StreamId> {
+        vec![self.link.into()]
     }
 
     fn decide(&self, world: &World, context: &Context) -> Result<Decision<Self::Outcome>, WorkspaceRefusal> {

@@ -171,8 +171,8 @@ impl Command for MintToken {
         vec![self.token.into(), stream_of(self.minted_by), self.user.into()]
     }
 
-    fn begins(&self) -> Option<StreamId> {
-        Some(self.token.into())
+    fn begins(&self) -> Vec<StreamId> {
+        vec![self.token.into()]
     }
 
     fn decide(&self, world: &World, context: &Context) -> Result<Decision<Self::Outcome>, TokenRefusal> {

@@ -106,8 +106,8 @@ impl Command for CreateWorkspace {
         self.person.reads().into_iter().chain(new).chain(holder).collect()
     }
 
-    fn begins(&self) -> Option<StreamId> {
-        Some(self.workspace.into())
+    fn begins(&self) -> Vec<StreamId> {
+        vec![self.workspace.into()]
     }
 
     fn decide(&self, world: &World, context: &Context) -> Result<Decision<()>, WorkspaceRefusal> {

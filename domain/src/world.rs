@@ -29,14 +29,17 @@ pub trait Command: Act + Send + Sync {
     type Refusal: std::error::Error + Send + Sync + 'static;
     /// Whether success asserts that something is revoked, and so waits until every replica knows.
     const REVOKES: bool = false;
+    /// Whether it is the first that hears of somebody who has proven nothing. Then it reads what it rests
+    /// on anew: from the time it takes they must not learn what is remembered.
+    const ANSWERS_STRANGERS: bool = true;
 
     /// Every stream the decision rests on. It holds only if none of them moved meanwhile.
     fn reads(&self) -> Vec<StreamId>;
 
-    /// The one of [`reads`](Self::reads) that this command begins, with an id it has just drawn.
-    /// Nobody looks for history in it; should there be some, the commit finds out.
-    fn begins(&self) -> Option<StreamId> {
-        None
+    /// Those of [`reads`](Self::reads) that this command begins, with ids just drawn for it.
+    /// Nobody looks for history in them; should there be some, the commit finds out.
+    fn begins(&self) -> Vec<StreamId> {
+        Vec::new()
     }
 
     /// Decides. "Already so" is a success without events.

@@ -202,9 +202,8 @@ impl Store {
         request: RequestContext,
     ) -> Result<Executed<C::Outcome>, ExecuteError<C::Refusal>> {
         // Whoever has not proven who they are must not learn from the time it takes what is remembered.
-        if !matches!(command.principal(), Principal::Anonymous)
-            && let Some(streams) = self.memory.recall(command.get())
-        {
+        let is_strangers = matches!(command.principal(), Principal::Anonymous) && C::ANSWERS_STRANGERS;
+        if !is_strangers && let Some(streams) = self.memory.recall(command.get()) {
             let context = self.context(command);
             if let Ok(decision) = command.get().decide(&world(&streams), &context)
                 && !decision.events.is_empty()

@@ -26,9 +26,10 @@ impl Memory {
     /// What a command reads, if all of it is remembered.
     pub(crate) fn recall<C: Command>(&self, command: &C) -> Option<Streams> {
         let begins = command.begins();
-        let recall = |stream: StreamId| match begins {
-            Some(begun) if begun == stream => Some((stream, Folded::initial(stream))),
-            Some(_) | None => Some((stream, self.streams.get(&stream)?)),
+        let recall = |stream: StreamId| {
+            let folded =
+                if begins.contains(&stream) { Folded::initial(stream) } else { self.streams.get(&stream)? };
+            Some((stream, folded))
         };
         command.reads().into_iter().map(recall).collect()
     }

@@ -111,6 +111,7 @@ fn verify(typed: Digits) -> VerifyCode {
         development: None,
         key: KEY,
         user: ADA,
+        known: false,
         may_sign_up: true,
         link: None,
         session: session(1),

@@ -127,6 +127,7 @@ impl Door {
             development: Some(Digits::new(DEVELOPMENT)),
             key: KEY,
             user: USER,
+            known: false,
             may_sign_up: true,
             link: None,
             session: SessionId(Uuid::from_u128(1000 + self.log.len() as u128)),

@@ -488,6 +488,7 @@ impl History {
             development: None,
             key: replica.store().keys().login_code().clone(),
             user: self.user(*user),
+            known: false,
             may_sign_up: *may_sign_up,
             link: None,
             session: self.session(*session).0,

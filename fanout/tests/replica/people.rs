@@ -72,6 +72,7 @@ pub async fn log_in(store: &Store, address: &str) -> Person {
         development: None,
         key: key.clone(),
         user: UserId::new(),
+        known: false,
         may_sign_up: true,
         link: None,
         session: SessionId::new(),

@@ -126,6 +126,7 @@ impl Past {
             development: None,
             key: self.store.keys().login_code().clone(),
             user,
+            known: false,
             may_sign_up: true,
             link: None,
             session: SessionId::new(),

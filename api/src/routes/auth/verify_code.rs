@@ -158,13 +158,14 @@ async fn verify(
             development: app.settings.development_code.clone(),
             key: app.keys().login_code().clone(),
             user: user.map_or_else(UserId::new, UserId),
+            known: user.is_some(),
             may_sign_up: may_sign_up(app, email).await?,
             link: link.cloned(),
             session: attempt.session,
             opens: attempt.opens.clone(),
             origin: visitor.origin.clone(),
         };
-        let first = TryCode { verify: command.clone(), known: user.is_some() };
+        let first = TryCode(command.clone());
         let tried =
             app.execute(Principal::Anonymous, first, visitor.context, |refusal| refused(app, &refusal));
         let tried = tried.await?.executed;

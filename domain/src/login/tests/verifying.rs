@@ -151,7 +151,7 @@ mod tried_first {
     use super::*;
 
     fn tried(typed: Digits, known: bool) -> TryCode {
-        TryCode { verify: verify(typed), known }
+        TryCode(VerifyCode { known, ..verify(typed) })
     }
 
     /// Else the time it takes would tell whether there is one.
