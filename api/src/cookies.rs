@@ -116,6 +116,11 @@ impl CookieSettings {
         }
     }
 
+    /// Tells the browser to forget it.
+    pub(crate) fn clear_flow(&self, headers: &mut HeaderMap) {
+        self.set_flow(headers, "", TimeDelta::zero());
+    }
+
     /// The cookie without which a link token links nothing.
     pub(crate) fn set_link(&self, headers: &mut HeaderMap, value: &str, now: DateTime<Utc>) {
         let cookie = NewCookie { shared: false, ..hidden(self.link(), value) };
@@ -125,11 +130,6 @@ impl CookieSettings {
     /// Its name. RFC 6265bis section 4.1.3.2: no neighbouring host can set one of the first form.
     pub(crate) const fn link(&self) -> &'static str {
         if self.secure { "__Host-tally_link" } else { "tally_link" }
-    }
-
-    /// Tells the browser to forget it.
-    pub(crate) fn clear_flow(&self, headers: &mut HeaderMap) {
-        self.set_flow(headers, "", TimeDelta::zero());
     }
 
     fn append(&self, headers: &mut HeaderMap, new: NewCookie<'_>, now: DateTime<Utc>, lifetime: TimeDelta) {

@@ -1,5 +1,7 @@
 //! From a principal and a command to its outcome: policy, the replica's door, the failure's words.
 
+use std::convert::Infallible;
+
 use tally_domain::{Command, Principal, authorize};
 use tally_fanout::Done;
 use tally_store::{CommitError, ExecuteError, KeyRingError, ReadError, RequestContext};
@@ -24,6 +26,11 @@ impl App {
         let command = authorize(principal, command)?;
         self.replica.execute(&command, context).await.map_err(|error| failure(error, refused))
     }
+}
+
+/// The words for the refusal of a command that refuses nothing.
+pub(crate) fn never(refusal: Infallible) -> ApiError {
+    match refusal {}
 }
 
 /// The client's words for a command without success.

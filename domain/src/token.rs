@@ -5,8 +5,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tally_events::{
-    CredentialId, Event, Hidden, Personal, Position, Recorded, SessionId, StreamId, TokenEvent, TokenId,
-    UserId,
+    CredentialId, Event, Hidden, Personal, Position, Recorded, StreamId, TokenEvent, TokenId, UserId,
     token::{RevocationReason, TokenKind, TokenMinted, TokenRenewed, TokenRevoked},
 };
 
@@ -271,14 +270,14 @@ impl Command for RenewToken {
     }
 }
 
-/// The owner revokes tokens: one, or one and its line.
+/// The owner revokes tokens: one, one and its line, or all that an ended session had minted.
 ///
 /// Unlike what makes something new, this does not ask whether the credential shown is still good:
 /// to revoke is always safe, also for one that ended a moment ago.
 #[derive(Clone, Debug)]
 pub struct RevokeTokens {
-    /// The token that was named.
-    pub root: TokenId,
+    /// What was named. A token is revoked itself; a session ends by a command of its own.
+    pub root: CredentialId,
     /// Tokens below it that go with it.
     pub line: Vec<TokenId>,
 }
@@ -293,73 +292,44 @@ impl Command for RevokeTokens {
     type Refusal = TokenRefusal;
     const REVOKES: bool = true;
 
+    /// The root in any case: that there is nothing to revoke is said as of a position of the log.
     fn reads(&self) -> Vec<StreamId> {
-        self.each().map(StreamId::from).collect()
+        let root = stream_of(self.root);
+        let below = self.each().map(StreamId::from).filter(|stream| *stream != root);
+        [root].into_iter().chain(below).collect()
     }
 
     /// Unknown and foreign tokens are left alone, as if they did not exist.
     fn decide(&self, world: &World, context: &Context) -> Result<Decision<Vec<TokenId>>, TokenRefusal> {
         let owner = context.principal.user().ok_or(TokenRefusal::NotAPerson)?;
-        Ok(revoked(world, owner, self.each(), |id| {
-            if id == self.root { RevocationReason::Requested } else { RevocationReason::Line(self.root) }
-        }))
+        let ours: Vec<TokenId> = self
+            .each()
+            .filter(|id| {
+                let token = world.token(*id);
+                !token.revoked && token.minted.as_ref().is_some_and(|minted| minted.user == owner)
+            })
+            .collect();
+        let events = ours.iter().map(|id| {
+            let reason = match self.root {
+                CredentialId::Token(root) if *id == root => RevocationReason::Requested,
+                CredentialId::Token(root) => RevocationReason::Line(root),
+                CredentialId::Session(session) => RevocationReason::Session(session),
+            };
+            (StreamId::from(*id), TokenRevoked { user_id: owner, reason }.into())
+        });
+        Ok(Decision::of(ours.clone(), events))
     }
-}
-
-/// The owner ends a session together with what it had minted.
-#[derive(Clone, Debug)]
-pub struct RevokeTokensOfSession {
-    pub session: SessionId,
-    /// Tokens that it minted, and those below them.
-    pub line: Vec<TokenId>,
-}
-
-impl Act for RevokeTokensOfSession {
-    const ACTION: Action = Action::RevokePersonalAccessToken;
-}
-
-impl Command for RevokeTokensOfSession {
-    /// The tokens that were not revoked until now.
-    type Outcome = Vec<TokenId>;
-    type Refusal = TokenRefusal;
-    const REVOKES: bool = true;
-
-    /// The session's stream too: that there is nothing to revoke is said as of a position of the log.
-    fn reads(&self) -> Vec<StreamId> {
-        [self.session.into()].into_iter().chain(self.line.iter().map(|id| StreamId::from(*id))).collect()
-    }
-
-    fn decide(&self, world: &World, context: &Context) -> Result<Decision<Vec<TokenId>>, TokenRefusal> {
-        let owner = context.principal.user().ok_or(TokenRefusal::NotAPerson)?;
-        let reason = RevocationReason::Session(self.session);
-        Ok(revoked(world, owner, self.line.iter().copied(), |_| reason))
-    }
-}
-
-/// Revokes those of these tokens that are this person's and are not revoked.
-fn revoked(
-    world: &World,
-    owner: UserId,
-    tokens: impl Iterator<Item = TokenId>,
-    reason: impl Fn(TokenId) -> RevocationReason,
-) -> Decision<Vec<TokenId>> {
-    let is_theirs = |id: &TokenId| {
-        let token = world.token(*id);
-        !token.revoked && token.minted.as_ref().is_some_and(|minted| minted.user == owner)
-    };
-    let ours: Vec<TokenId> = tokens.filter(is_theirs).collect();
-    let events = ours.iter().map(|id| {
-        let revoked = TokenRevoked { user_id: owner, reason: reason(*id) };
-        (StreamId::from(*id), revoked.into())
-    });
-    Decision::of(ours.clone(), events.collect::<Vec<_>>())
 }
 
 impl RevokeTokens {
-    /// The root, then its line; each once, however often it was named.
+    /// The root, if it is a token, then its line; each once, however often it was named.
     fn each(&self) -> impl Iterator<Item = TokenId> {
+        let root = match self.root {
+            CredentialId::Token(root) => Some(root),
+            CredentialId::Session(_) => None,
+        };
         let mut seen = HashSet::new();
-        std::iter::once(self.root).chain(self.line.iter().copied()).filter(move |id| seen.insert(*id))
+        root.into_iter().chain(self.line.iter().copied()).filter(move |id| seen.insert(*id))
     }
 }
 

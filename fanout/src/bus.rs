@@ -6,7 +6,7 @@
 
 mod nats;
 mod reorder;
-mod telegram;
+mod wire;
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(crate) use reorder::Reorder;
 
 use crate::protocol::{Acknowledgement, Message, Tag};
 use nats::Came;
-use telegram::Telegram;
+use wire::Frame;
 
 /// The bus as one replica hears it. What the own committer says is subscribed to for one generation of
 /// the machine: what was committed to a history that is no longer followed must not be applied to the
@@ -64,7 +64,11 @@ impl Bus {
 
     /// Whether others may be heard: only then can what is missing still be on its way.
     pub(crate) fn is_shared(&self) -> bool {
-        self.nats.as_ref().is_some_and(Nats::is_connected)
+        self.connected().is_some()
+    }
+
+    fn connected(&self) -> Option<&Nats> {
+        self.nats.as_ref().filter(|nats| nats.is_connected())
     }
 
     pub(crate) async fn hear(&mut self) -> Heard {
@@ -85,8 +89,8 @@ impl Bus {
     /// R6: it was committed, so it is said. The others first: this process has it already.
     fn pass_on(&self, batch: Arc<Batch>) -> Said {
         let message = message(&batch);
-        if let Some(nats) = &self.nats {
-            nats.send(telegram::batch(&self.key, &message));
+        if let Some(nats) = self.connected() {
+            nats.send(wire::batch(&self.key, &message));
         }
         Said { message, batch: Some(batch) }
     }
@@ -101,10 +105,10 @@ impl Bus {
                 return Some(Heard::Missed);
             }
         };
-        match telegram::read(&self.key, &message.payload) {
-            Ok(Telegram::Batch(message)) => Some(Heard::Batch(Said { message, batch: None })),
-            Ok(Telegram::Acknowledgement(told)) => Some(Heard::Acknowledgement(told)),
-            Ok(Telegram::ReadTheLog) => Some(Heard::Missed),
+        match wire::read(&self.key, &message.payload) {
+            Ok(Frame::Batch(message)) => Some(Heard::Batch(Said { message, batch: None })),
+            Ok(Frame::Acknowledgement(told)) => Some(Heard::Acknowledgement(told)),
+            Ok(Frame::ReadTheLog) => Some(Heard::Missed),
             // Whoever made it may send many: it is told once, and costs a hash.
             Err(forged) => {
                 if !std::mem::replace(&mut self.told_of_strangers, true) {
@@ -117,8 +121,8 @@ impl Bus {
 
     /// Tells the other replicas. Within one process the barrier reads the machine itself.
     pub(crate) fn acknowledge(&self, told: Option<Acknowledgement>) {
-        if let (Some(nats), Some(told)) = (&self.nats, told) {
-            nats.send(telegram::acknowledgement(&self.key, &told));
+        if let (Some(nats), Some(told)) = (self.connected(), told) {
+            nats.send(wire::acknowledgement(&self.key, &told));
         }
     }
 }

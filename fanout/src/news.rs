@@ -69,27 +69,27 @@ impl Untold {
 }
 
 /// From who applies to who listens.
-pub(crate) struct Desk {
+pub(crate) struct Publisher {
     untold: mpsc::Sender<Untold>,
     /// More was applied than could be told.
     missed: AtomicBool,
     told: broadcast::Sender<News>,
 }
 
-impl Desk {
+impl Publisher {
     pub(crate) fn new() -> (Self, mpsc::Receiver<Untold>) {
         let (untold, receiver) = mpsc::channel(BACKLOG);
         (Self { untold, missed: AtomicBool::new(false), told: broadcast::Sender::new(BACKLOG) }, receiver)
     }
 
     /// Never waits: who applies has more to do.
-    pub(crate) fn leave(&self, untold: Untold) {
+    pub(crate) fn publish(&self, untold: Untold) {
         if self.untold.try_send(untold).is_err() {
             self.missed.store(true, Ordering::SeqCst);
         }
     }
 
-    pub(crate) fn listen(&self) -> broadcast::Receiver<News> {
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<News> {
         self.told.subscribe()
     }
 
@@ -101,25 +101,25 @@ impl Desk {
 
 /// Tells what was applied, in order, reading what of it is in the log alone.
 pub(crate) async fn tell(inner: Arc<Inner>, mut untold: mpsc::Receiver<Untold>) {
-    let desk = &inner.desk;
+    let publisher = &inner.publisher;
     let mut link = Link::new(inner.clone());
     while let Some(next) = untold.recv().await {
-        if desk.missed.swap(false, Ordering::SeqCst) {
-            desk.tell(News::Unknown);
+        if publisher.missed.swap(false, Ordering::SeqCst) {
+            publisher.tell(News::Unknown);
         }
         match next {
-            Untold::Batch(batch) => desk.tell(News::Batch(batch)),
-            Untold::Read(news) => desk.tell(news),
-            Untold::Unknown => desk.tell(News::Unknown),
+            Untold::Batch(batch) => publisher.tell(News::Batch(batch)),
+            Untold::Read(news) => publisher.tell(news),
+            Untold::Unknown => publisher.tell(News::Unknown),
             // Whoever comes later looks at what is then.
-            Untold::Elsewhere { .. } if desk.told.receiver_count() == 0 => {}
+            Untold::Elsewhere { .. } if publisher.told.receiver_count() == 0 => {}
             Untold::Elsewhere { from, to } => {
-                if let Err(error) = read(desk, &mut link, from, to).await {
+                if let Err(error) = read(publisher, &mut link, from, to).await {
                     tracing::warn!(
                         error = &*error as &dyn std::error::Error,
                         "what was applied cannot be told"
                     );
-                    desk.tell(News::Unknown);
+                    publisher.tell(News::Unknown);
                 }
             }
         }
@@ -127,7 +127,7 @@ pub(crate) async fn tell(inner: Arc<Inner>, mut untold: mpsc::Receiver<Untold>) 
 }
 
 /// Reads and tells what stands between two positions, both among it.
-async fn read(desk: &Desk, link: &mut Link, from: Position, to: Position) -> Result<(), Failure> {
+async fn read(publisher: &Publisher, link: &mut Link, from: Position, to: Position) -> Result<(), Failure> {
     let mut after = Position(from.0 - 1);
     while after < to {
         let (page, news) = link.with(ANSWER_TIMEOUT, async |c| registry::page(c, after).await).await?;
@@ -141,7 +141,7 @@ async fn read(desk: &Desk, link: &mut Link, from: Position, to: Position) -> Res
             }
             news => news,
         };
-        desk.tell(news);
+        publisher.tell(news);
         after = page.last;
     }
     Ok(())

@@ -25,7 +25,7 @@ use crate::{
     keeper,
     lookups::{self, Lookups},
     mono,
-    news::{self, Desk, News, Untold},
+    news::{self, News, Publisher, Untold},
     protocol::{Barrier, By, Machine, Mono, Timing},
     registry,
 };
@@ -167,7 +167,7 @@ pub(crate) struct Inner {
     moved: watch::Sender<()>,
     /// The log has more than was heard.
     pub catch_up: Notify,
-    pub desk: Desk,
+    pub publisher: Publisher,
     /// Rows of the list this process may have made.
     pub rows: Mutex<Vec<Uuid>>,
     lookups: Arc<Lookups>,
@@ -188,7 +188,7 @@ impl Inner {
 
     /// Tells those in the process who act on what was applied.
     pub(crate) fn tell(&self, untold: Untold) {
-        self.desk.leave(untold);
+        self.publisher.publish(untold);
     }
 
     fn database_time(&self) -> DateTime<Utc> {
@@ -240,14 +240,14 @@ impl Replica {
         let flights_max = FLIGHTS_MAX.min(store.pool().options().get_max_connections() as usize * 3 / 4);
         let look = lookups::in_postgres(store.pool().clone());
         let lookups = Lookups::new(look, machine.clone(), flights_max, settings.verify_deadline);
-        let (desk, untold) = Desk::new();
+        let (publisher, untold) = Publisher::new();
         let inner = Inner {
             store,
             settings,
             machine,
             moved: watch::Sender::new(()),
             catch_up: Notify::new(),
-            desk,
+            publisher,
             rows: Mutex::new(Vec::new()),
             lookups: Arc::new(lookups),
         };
@@ -301,7 +301,7 @@ impl Replica {
     /// falls far behind is told so, and cannot know what they missed.
     #[must_use]
     pub fn news(&self) -> broadcast::Receiver<News> {
-        self.inner.desk.listen()
+        self.inner.publisher.subscribe()
     }
 
     /// Executes a command; one that revokes is answered only when no replica says yes any more.

@@ -245,59 +245,32 @@ fn standing(
     }
 }
 
-/// The live tokens below a person's token in its line, nearest first, `limit` at most. What is no
-/// token of theirs, such as a session, has nothing below it here.
+/// The live tokens below a person's credential in its line, `limit` at most. Below a session is also what
+/// the sessions that it started have minted.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn line_below(
     pool: &PgPool,
     owner: UserId,
-    root: TokenId,
-    limit: i64,
-) -> Result<Vec<TokenId>, sqlx::Error> {
-    let rows = sqlx::query_scalar!(
-        r#"with recursive line(id, revoked_at) as (
-               select c.id, c.revoked_at
-                 from credentials root join credentials c on c.minted_by = root.id
-                where root.id = $1 and root.user_id = $2
-               union
-               select c.id, c.revoked_at from line l join credentials c on c.minted_by = l.id
-           )
-           select id as "id!" from line where revoked_at is null limit $3"#,
-        root.0,
-        owner.0,
-        limit,
-    )
-    .fetch_all(pool)
-    .await?;
-    Ok(rows.into_iter().map(TokenId).collect())
-}
-
-/// The live tokens that a person's session minted, or one that it started did, and those below them,
-/// `limit` at most.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn line_below_session(
-    pool: &PgPool,
-    owner: UserId,
-    root: SessionId,
+    root: CredentialId,
     limit: i64,
 ) -> Result<Vec<TokenId>, sqlx::Error> {
     let rows = sqlx::query_scalar!(
         r#"with recursive line(id, revoked_at) as (
                select c.id, c.revoked_at
                  from credentials c
-                where c.user_id = $2
-                  and c.minted_by in (select $1 union all
-                                      select s.id from sessions s where s.minted_by = $1 and s.user_id = $2)
+                where c.user_id = $2 and c.minted_by_kind = $3
+                  and c.minted_by = any(array(select $1::uuid union all
+                                              select s.id from sessions s
+                                               where s.minted_by = $1 and s.user_id = $2))
                union
                select c.id, c.revoked_at from line l join credentials c on c.minted_by = l.id
            )
-           select id as "id!" from line where revoked_at is null limit $3"#,
-        root.0,
+           select id as "id!" from line where revoked_at is null limit $4"#,
+        root.uuid(),
         owner.0,
+        minted_by_kind(root),
         limit,
     )
     .fetch_all(pool)

@@ -8,8 +8,10 @@ pub mod team;
 use std::{fs, path::Path};
 
 use chrono::{DateTime, Utc};
+use hmac::{Hmac, KeyInit, Mac};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use sha2::Sha256;
 use sqlx::{
     Connection, PgConnection,
     postgres::{PgConnectOptions, PgSslMode},
@@ -212,4 +214,17 @@ pub fn codes_in(codes: &[String], text: &[u8]) -> Vec<String> {
         !before.is_some_and(|c| c.is_alphanumeric() || c == '.') && !after.is_some_and(char::is_alphanumeric)
     };
     codes.iter().filter(|code| text.match_indices(code.as_str()).any(|(at, _)| alone(at))).cloned().collect()
+}
+
+/// A CSRF token of one's own for a cookie, as the contract words it: `hex(nonce) "." hex(HMAC-SHA-256(key =
+/// the cookie's value, nonce))`.
+pub fn csrf_of(cookie: &str) -> String {
+    csrf_with(cookie, &[7; 16])
+}
+
+/// The same with this nonce.
+pub fn csrf_with(cookie: &str, nonce: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(cookie.as_bytes()).expect("any length");
+    mac.update(nonce);
+    format!("{}.{}", hex::encode(nonce), hex::encode(mac.finalize().into_bytes()))
 }

@@ -6,7 +6,7 @@ use axum::{
         Path, Query, State,
         rejection::{PathRejection, QueryRejection},
     },
-    http::{HeaderMap, HeaderValue, StatusCode},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
@@ -16,7 +16,8 @@ use tally_domain::{
     credential::{self, CredentialKind},
     token::{MintToken, RenewToken, RevokeTokens, TokenRefusal, TokenRequest},
 };
-use tally_events::TokenId;
+use tally_events::{CredentialId, TokenId};
+use tally_fanout::Done;
 use tally_projections::{
     credentials::{line_below, parent_of},
     token_list::{ListTokens, TokenEntry, list_tokens as query_tokens},
@@ -29,7 +30,7 @@ use crate::{
     guard::Caller,
     idempotency::IdempotencyKey,
     request_json::{RequestJson, whole_number},
-    routes::{LOG_POSITION, REVOCATION, auth::fill_random},
+    routes::{LOG_POSITION, auth::fill_random, effective},
     state::App,
 };
 
@@ -201,26 +202,32 @@ pub async fn revoke_token(
     let root = root.ok_or_else(|| ApiError::bad_request("invalid token id"))?;
     let Query(Revocation { line }) =
         revocation.map_err(|_| ApiError::bad_request("line must be true or false"))?;
-    let revoke = async |line: Vec<TokenId>| {
-        let command = RevokeTokens { root, line };
-        app.execute(caller.principal, command, caller.context, |refusal| refused(&refusal)).await
-    };
+    let done = revoke(&app, &caller, CredentialId::Token(root), line).await?;
+    Ok((StatusCode::NO_CONTENT, effective(&done)).into_response())
+}
+
+/// Revokes what was named, and its line where that is asked for.
+///
+/// A token below may mint another while this runs, and somebody else may revoke some of it: so the line is
+/// read again until a command found nothing of it live, and has waited for that. It ends: what was revoked
+/// mints nothing.
+pub(crate) async fn revoke(
+    app: &App,
+    caller: &Caller,
+    root: CredentialId,
+    with_line: bool,
+) -> Result<Done<Vec<TokenId>>, ApiError> {
     let owner = caller.principal.user().ok_or_else(ApiError::invalid_token)?;
-    let mut done = revoke(Vec::new()).await?;
-    // A token below the root may mint another while this runs, so the line is read again until
-    // nothing of it was live. It ends: a revoked token mints nothing.
-    let mut more = line;
-    while more {
-        let below = line_below(app.pool(), owner, root, LINE_TOKENS).await?;
-        // Also when there is none: somebody else may have revoked it just now, and that is waited for.
-        more = !below.is_empty();
-        done = revoke(below).await?;
-        more = more && !done.executed.outcome.is_empty();
+    loop {
+        let line =
+            if with_line { line_below(app.pool(), owner, root, LINE_TOKENS).await? } else { Vec::new() };
+        let command = RevokeTokens { root, line };
+        let done =
+            app.execute(caller.principal, command, caller.context, |refusal| refused(&refusal)).await?;
+        if !with_line || done.executed.outcome.is_empty() {
+            return Ok(done);
+        }
     }
-    let position = done.executed.position.0;
-    let headers =
-        [(LOG_POSITION, HeaderValue::from(position)), (REVOCATION, HeaderValue::from_static("effective"))];
-    Ok((StatusCode::NO_CONTENT, headers).into_response())
 }
 
 fn refused(refusal: &TokenRefusal) -> ApiError {

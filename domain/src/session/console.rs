@@ -5,6 +5,8 @@
 //! the answer, and gets another token beside the one that may be on its way. Whichever is used first
 //! kills the other, so if two people hold them after all, the slower one's next refresh says so.
 
+use std::convert::Infallible;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tally_events::{
@@ -12,7 +14,7 @@ use tally_events::{
     session::{ConsoleStarted, SessionEndReason, SessionEnded, SessionRefreshRepeated, SessionRefreshed},
 };
 
-use super::{Origin, SessionRefusal};
+use super::Origin;
 use crate::{
     policy::{Act, Action},
     refresh_token::RefreshToken,
@@ -184,14 +186,14 @@ impl Act for RevokeRefreshToken {
 
 impl Command for RevokeRefreshToken {
     type Outcome = ();
-    type Refusal = SessionRefusal;
+    type Refusal = Infallible;
     const REVOKES: bool = true;
 
     fn reads(&self) -> Vec<StreamId> {
         vec![self.shown.session().into()]
     }
 
-    fn decide(&self, world: &World, context: &Context) -> Result<Decision<()>, SessionRefusal> {
+    fn decide(&self, world: &World, context: &Context) -> Result<Decision<()>, Infallible> {
         let session = world.session(self.shown.session());
         let started = session.started.as_ref().filter(|_| !session.ended);
         let Some((started, console)) = started.and_then(|started| Some((started, started.console.as_ref()?)))

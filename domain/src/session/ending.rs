@@ -3,12 +3,14 @@
 //! Unlike what makes something new, nothing here asks whether the credential shown is still good: to
 //! revoke is always safe, also for one that ended a moment ago.
 
+use std::convert::Infallible;
+
 use tally_events::{
     CredentialId, Event, SessionId, StreamId, UserId,
     session::{SessionEndReason, SessionEnded},
 };
 
-use super::{SessionRefusal, Started};
+use super::Started;
 use crate::{
     policy::{Act, Action},
     world::{Command, Context, Decision, World},
@@ -57,14 +59,14 @@ impl Act for EndSession {
 impl Command for EndSession {
     /// Those that had not ended before.
     type Outcome = Vec<SessionId>;
-    type Refusal = SessionRefusal;
+    type Refusal = Infallible;
     const REVOKES: bool = true;
 
     fn reads(&self) -> Vec<StreamId> {
         [self.session].iter().chain(&self.below).map(|id| StreamId::from(*id)).collect()
     }
 
-    fn decide(&self, world: &World, context: &Context) -> Result<Decision<Vec<SessionId>>, SessionRefusal> {
+    fn decide(&self, world: &World, context: &Context) -> Result<Decision<Vec<SessionId>>, Infallible> {
         let (owner, root) = (context.principal.user(), CredentialId::Session(self.session));
         let by_itself = context.principal.credential() == Some(root);
         let reason = if by_itself { SessionEndReason::LoggedOut } else { SessionEndReason::Requested };
@@ -90,7 +92,7 @@ impl Act for EndOtherSessions {
 impl Command for EndOtherSessions {
     /// Those that had not ended before.
     type Outcome = Vec<SessionId>;
-    type Refusal = SessionRefusal;
+    type Refusal = Infallible;
     const REVOKES: bool = true;
 
     /// The person's stream too: that there is nothing to end is said as of a position of the log.
@@ -99,7 +101,7 @@ impl Command for EndOtherSessions {
     }
 
     /// The session in use stays, whatever the command names.
-    fn decide(&self, world: &World, context: &Context) -> Result<Decision<Vec<SessionId>>, SessionRefusal> {
+    fn decide(&self, world: &World, context: &Context) -> Result<Decision<Vec<SessionId>>, Infallible> {
         let owner = context.principal.user();
         let others = self
             .sessions

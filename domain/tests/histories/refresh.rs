@@ -1,7 +1,7 @@
 //! Whatever two holders of one refresh token do, and whenever, they do not both go on.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use proptest::{collection::vec, prelude::*};
+use proptest::{collection::vec, prelude::*, sample::Index};
 use tally_domain::{
     Command, Context, Principal, World,
     refresh_token::RefreshToken,
@@ -32,14 +32,22 @@ struct Attempt {
     who: Who,
     /// Since the attempt before.
     wait: TimeDelta,
-    /// The answer does not arrive, so the next attempt shows the same token.
+    /// Which of the tokens that were given to them they show; none: the latest.
+    shows: Option<Index>,
+    /// The answer does not arrive.
     lost: bool,
 }
 
 fn attempt() -> impl Strategy<Value = Attempt> {
     let who = prop_oneof![Just(Who::Owner), Just(Who::Thief)];
     let wait = prop::sample::select(vec![0, 1, 3, 9, 10, 11, 840]).prop_map(TimeDelta::seconds);
-    (who, wait, prop::bool::weighted(0.3)).prop_map(|(who, wait, lost)| Attempt { who, wait, lost })
+    let shows = prop::option::weighted(0.3, any::<Index>());
+    (who, wait, shows, prop::bool::weighted(0.3)).prop_map(|(who, wait, shows, lost)| Attempt {
+        who,
+        wait,
+        shows,
+        lost,
+    })
 }
 
 /// A session and the log it is folded from.
@@ -114,32 +122,32 @@ impl Log {
     }
 }
 
-/// Someone who holds a refresh token.
+/// Someone who holds refresh tokens, and forgets none.
 struct Holder {
-    token: RefreshToken,
-    /// Refreshes that worked with a token that was given to this holder and not to the other.
+    /// The first is held by both, every other by this one alone.
+    tokens: Vec<RefreshToken>,
+    /// Refreshes that worked with a token of this holder's own.
     own: usize,
-    /// Whether the token is this holder's own.
-    is_own: bool,
 }
 
 proptest! {
     #[test]
     fn two_holders_of_one_token_do_not_both_go_on(attempts in vec(attempt(), 1..40)) {
         let (mut log, stolen) = Log::new();
-        let holder = || Holder { token: stolen.clone(), own: 0, is_own: false };
+        let holder = || Holder { tokens: vec![stolen.clone()], own: 0 };
         let (mut owner, mut thief) = (holder(), holder());
-        for Attempt { who, wait, lost } in attempts {
+        for Attempt { who, wait, shows, lost } in attempts {
             log.now += wait;
             let before = log.session();
             let holder = if who == Who::Owner { &mut owner } else { &mut thief };
-            let answer = log.refresh(&holder.token);
+            let count = holder.tokens.len();
+            let at = shows.map_or(count - 1, |shows| shows.index(count));
+            let answer = log.refresh(&holder.tokens[at]);
             prop_assert!(answer.is_none() || !before.ended, "an ended session was refreshed");
             if let Some(next) = answer {
-                holder.own += usize::from(holder.is_own);
+                holder.own += usize::from(at > 0);
                 if !lost {
-                    holder.token = next;
-                    holder.is_own = true;
+                    holder.tokens.push(next);
                 }
             }
             prop_assert!(owner.own == 0 || thief.own == 0, "both went on");

@@ -122,11 +122,10 @@ impl Nats {
         self.client.connection_state() == State::Connected
     }
 
-    /// Sends, or does not: nobody waits for a bus that is away or full.
+    /// Sends, or does not: nobody waits for a bus that is full.
     pub(super) fn send(&self, bytes: Vec<u8>) {
-        if self.is_connected()
-            && !matches!(self.client.publish(self.subject.clone(), bytes.into()).now_or_never(), Some(Ok(())))
-        {
+        let sent = self.client.publish(self.subject.clone(), bytes.into()).now_or_never();
+        if !matches!(sent, Some(Ok(()))) {
             tracing::debug!("a message was not sent: the bus is full");
         }
     }

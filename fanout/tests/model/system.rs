@@ -304,7 +304,7 @@ impl History {
 
     /// The tokens below one, as the route that revokes lines asks for them.
     pub async fn line_below(&self, replica: &Replica, owner: Handle, root: Handle) -> Vec<Handle> {
-        let (owner, root) = (self.user(owner), self.token(root));
+        let (owner, root) = (self.user(owner), CredentialId::Token(self.token(root)));
         let line = credentials::line_below(replica.store().pool(), owner, root, 1000).await;
         let mut line: Vec<Handle> =
             line.expect("the database answers").into_iter().map(|token| self.handle_of(token)).collect();
@@ -421,7 +421,7 @@ impl History {
             }
             Command::Revoke { by, root, line } => {
                 let line = line.iter().map(|token| self.token(*token)).collect();
-                let command = RevokeTokens { root: self.token(*root), line };
+                let command = RevokeTokens { root: CredentialId::Token(self.token(*root)), line };
                 let told = |revoked: Vec<TokenId>| {
                     let mut revoked: Vec<_> = revoked.into_iter().map(|id| self.handle_of(id)).collect();
                     revoked.sort_unstable();

@@ -100,5 +100,5 @@ pub async fn mint_token(store: &Store, person: &Person) -> Token {
 }
 
 pub fn revoke(token: &Token) -> RevokeTokens {
-    RevokeTokens { root: token.id, line: Vec::new() }
+    RevokeTokens { root: CredentialId::Token(token.id), line: Vec::new() }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
-use hmac::{Hmac, KeyInit, Mac};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::Method;
 use rstest::rstest;
@@ -12,8 +11,8 @@ use sha2::{Digest, Sha256};
 use tally_tests::{Answer, Client, Console, client::answer, eventually};
 
 use crate::support::{
-    address, by_cookie, client, connection, expect, fields, key, near, now, past::claims, person, problem,
-    refused, replica, shared, timestamp,
+    address, by_cookie, client, connection, csrf_of, expect, fields, key, near, now, past::claims, person,
+    problem, refused, replica, shared, timestamp,
 };
 
 const WRONG_CODE: &str = "invalid or expired code";
@@ -21,7 +20,7 @@ const INVALID: &str = "invalid refresh token";
 const REUSED: &str = "the refresh token was used before, so its session was ended; log in again";
 const FORTNIGHT_SECONDS: i64 = 14 * 24 * 60 * 60;
 
-async fn opened(name: &str) -> Console {
+pub async fn opened(name: &str) -> Console {
     client().await.open_console(&address(name)).await
 }
 
@@ -30,7 +29,7 @@ async fn refreshed(client: &Client, console: &Console) -> Console {
 }
 
 /// Nothing that shows the session works any more.
-async fn assert_over(client: &Client, console: &Console) {
+pub async fn assert_over(client: &Client, console: &Console) {
     assert!(!client.accepts(&console.access).await);
     problem(401, "invalid_refresh_token", INVALID, client.refresh(console)).await;
 }
@@ -47,23 +46,17 @@ async fn events(session: &str) -> Vec<(String, Value)> {
     rows.into_iter().map(|(name, payload)| (name, serde_json::from_str(&payload).expect("JSON"))).collect()
 }
 
-async fn ended_because(session: &str) -> Value {
+pub async fn ended_because(session: &str) -> Value {
     let (name, payload) = events(session).await.pop().expect("a session");
     assert_eq!(name, "session.ended");
     payload["reason"].clone()
 }
 
 /// These claims, signed with the server's own key as an access token is.
-async fn forged(claims: &Value) -> String {
+pub async fn forged(claims: &Value) -> String {
     let secret = key(&shared().await.data_dir(), "jwt.secret");
     let header = Header { typ: Some("console-access+jwt".to_owned()), ..Header::new(Algorithm::HS256) };
     jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(secret.as_bytes())).expect("a JWT")
-}
-
-fn csrf_of(cookie: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(cookie.as_bytes()).expect("any length");
-    mac.update(&[7; 16]);
-    format!("{}.{}", hex::encode([7; 16]), hex::encode(mac.finalize().into_bytes()))
 }
 
 /// The attributes of a cookie, in lower case, but for when it ends; and that, in seconds from now.
@@ -373,51 +366,6 @@ async fn an_ended_session_is_refreshed_by_nobody(#[case] reason: &str, #[values(
     }
 }
 
-/// After a pause the access token has expired, and logging out works all the same.
-#[tokio::test]
-async fn logging_out_works_when_the_access_token_has_expired() {
-    let client = client().await;
-    let console = opened("console-pause").await;
-    let mut over = claims(&console.access);
-    over["exp"] = json!(now().timestamp() - 1);
-    let access = forged(&over).await;
-    let expired = Console { csrf: csrf_of(&access), access, ..console.clone() };
-    assert!(!client.accepts(&expired.access).await);
-    let log_out = |console: &Console| client.by_console(Method::DELETE, "/v1/sessions/current", console);
-    let without = Console { csrf: console.csrf.clone(), ..expired.clone() };
-    problem(403, "forbidden", "CSRF validation failed", log_out(&without)).await;
-    let bearer = log_out(&expired).bearer_auth(&expired.access);
-    problem(401, "invalid_token", "invalid token", bearer).await;
-    assert!(client.accepts(&console.access).await, "neither of them logged anybody out");
-    for _ in 0..2 {
-        let answer = expect(204, log_out(&expired)).await;
-        assert_eq!(answer.header("x-revocation"), Some("effective"));
-        assert_eq!(answer.cookie("remoco_refresh").expect("a cookie").0, "");
-    }
-    assert_over(&client, &console).await;
-    assert_eq!(ended_because(&console.id).await, json!("logged_out"));
-    let nothing = client.request(Method::DELETE, "/v1/sessions/current");
-    let answer = problem(401, "missing_authorization", "missing authorization", nothing).await;
-    assert_eq!(answer.headers.get_all("set-cookie").iter().count(), 3);
-}
-
-/// So does `/auth/logout`, where that cookie is the one that counts.
-#[tokio::test]
-async fn the_other_way_to_log_out_works_then_too() {
-    let client = client().await;
-    let console = opened("console-pause-other").await;
-    let mut over = claims(&console.access);
-    over["exp"] = json!(now().timestamp() - 1);
-    let access = forged(&over).await;
-    let expired = Console { csrf: csrf_of(&access), access, ..console.clone() };
-    for _ in 0..2 {
-        let answer = expect(200, client.by_console(Method::POST, "/auth/logout", &expired)).await;
-        assert_eq!(answer.header("x-revocation"), Some("effective"));
-        assert_eq!(answer.cookie("remoco_refresh").expect("a cookie").0, "");
-    }
-    assert_over(&client, &console).await;
-}
-
 /// A refresh token goes to this host alone, whatever `COOKIE_DOMAIN` says; the others go where it says.
 #[tokio::test]
 async fn neighbouring_hosts_get_no_refresh_token() {
@@ -446,19 +394,6 @@ async fn a_session_is_refreshed_so_often_and_no_more() {
     let end = client.by_console(Method::DELETE, "/v1/sessions/current", &console);
     expect(204, end).await;
     assert!(!client.accepts(&console.access).await);
-}
-
-/// An ordinary session logs out there too, and its cookies are forgotten with it.
-#[tokio::test]
-async fn an_ordinary_session_logs_out_by_the_same_route() {
-    let client = client().await;
-    let login = person("console-ordinary").await;
-    let request =
-        by_cookie(&client, Method::DELETE, "/v1/sessions/current", &login, Some(&login.csrf_cookie));
-    let answer = expect(204, request).await;
-    assert_eq!(answer.header("x-revocation"), Some("effective"));
-    assert_eq!(answer.cookie("multica_auth").expect("a cookie").0, "");
-    assert!(!client.accepts(&login.token).await);
 }
 
 /// With the cookies of both kinds of session, of two people perhaps, the route says which counts: on

@@ -1,15 +1,14 @@
 //! *Cookies and CSRF*.
 
 use chrono::{DateTime, TimeDelta};
-use hmac::{Hmac, KeyInit, Mac};
 use reqwest::Method;
 use rstest::rstest;
 use serde_json::json;
-use sha2::Sha256;
 use tally_tests::{Answer, Client, client::answer};
 
 use crate::support::{
-    address, by_cookie, client, delete, expect, log_lines, near, now, past::claims, person, refused, replica,
+    address, by_cookie, client, csrf_of, csrf_with, delete, expect, log_lines, near, now, past::claims,
+    person, refused, replica,
 };
 
 const MONTH_SECONDS: i64 = 30 * 24 * 60 * 60;
@@ -29,12 +28,6 @@ fn attribute<'a>(attributes: &'a [String], name: &str) -> Option<&'a str> {
     let value = found.next();
     assert_eq!(found.next(), None, "{name} stands twice");
     value
-}
-
-fn hmac_of(auth: &str, nonce: &[u8]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(auth.as_bytes()).expect("any length");
-    mac.update(nonce);
-    hex::encode(mac.finalize().into_bytes())
 }
 
 /// Path=/, SameSite=Strict, HttpOnly for the one that JavaScript must not read; no Secure on http.
@@ -111,10 +104,10 @@ async fn cookies_have_the_configured_domain() {
 #[tokio::test]
 async fn csrf_value_is_an_hmac_under_the_auth_cookie() {
     let login = person("hmac").await;
-    let (nonce, mac) = login.csrf_cookie.split_once('.').expect("two parts");
+    let (nonce, _) = login.csrf_cookie.split_once('.').expect("two parts");
     let nonce = hex::decode(nonce).expect("hex");
     assert_eq!(nonce.len(), 16);
-    assert_eq!(mac, hmac_of(&login.auth_cookie, &nonce));
+    assert_eq!(login.csrf_cookie, csrf_with(&login.auth_cookie, &nonce));
 }
 
 /// A cookie-authenticated request other than GET/HEAD/OPTIONS needs the header; 403 without.
@@ -123,9 +116,8 @@ async fn csrf_is_checked_on_every_change_by_cookie() {
     let client = client().await;
     let (login, other) = (person("csrf").await, person("csrf-other").await);
     let (id, _) = client.mint(&login.token, "kept").await;
-    let nonce = [7; 16];
-    let own = format!("{}.{}", hex::encode(nonce), hmac_of(&login.auth_cookie, &nonce));
-    let short = format!("{}.{}", hex::encode([7; 8]), hmac_of(&login.auth_cookie, &[7; 8]));
+    let own = csrf_of(&login.auth_cookie);
+    let short = csrf_with(&login.auth_cookie, &[7; 8]);
     let altered = format!("{}0", &login.csrf_cookie[..login.csrf_cookie.len() - 1]);
     let altered =
         if altered == login.csrf_cookie { format!("{}1", &altered[..altered.len() - 1]) } else { altered };

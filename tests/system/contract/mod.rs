@@ -1,5 +1,6 @@
 //! The wire contract, line by line: one file per section of `CONTRACT.md`, one test per line.
 
+mod console_logout;
 mod console_sessions;
 mod cookies_and_csrf;
 mod credentials;

@@ -44,7 +44,6 @@ pub async fn logout(State(app): State<App>, request: Request) -> Result<Response
     let of_console = shown.as_ref().is_ok_and(Shown::is_console_cookie);
     let ended = match shown {
         Ok(shown) => end(&app, &parts, &shown).await,
-        Err(error) if error.status.is_server_error() => Err(error),
         Err(_) => Ok(false),
     };
     let clear = |mut response: Response| {

@@ -22,6 +22,7 @@ use crate::{
 
 /// Salt bytes of a code.
 const SALT_BYTES: usize = 16;
+
 #[derive(Deserialize, ToSchema)]
 pub struct CodeRequest {
     #[schema(value_type = String, format = Email)]

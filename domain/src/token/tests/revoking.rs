@@ -3,7 +3,8 @@ use rstest::rstest;
 use super::*;
 
 fn revoke(root: u32, line: impl IntoIterator<Item = u32>) -> RevokeTokens {
-    RevokeTokens { root: token(root), line: line.into_iter().map(token).collect() }
+    let root = CredentialId::Token(token(root));
+    RevokeTokens { root, line: line.into_iter().map(token).collect() }
 }
 
 fn gone(number: u32, reason: RevocationReason) -> (StreamId, Event) {
@@ -95,4 +96,21 @@ fn only_a_person_revokes(#[case] principal: Principal) {
 #[test]
 fn success_asserts_a_revocation() {
     const { assert!(RevokeTokens::REVOKES && !MintToken::REVOKES && !RenewToken::REVOKES) };
+}
+
+/// What an ended session had minted says whose it was; what is somebody else's, and what is gone, stays as
+/// it is.
+#[test]
+fn what_a_session_minted_goes_with_the_session() {
+    let command =
+        RevokeTokens { root: CredentialId::Session(session(7)), line: [1, 2, 3, 1].map(token).to_vec() };
+    let reason = RevocationReason::Session(session(7));
+    given([minted(1, None), revoked(1), minted(2, None), foreign(3)])
+        .by(by_session(session(1)))
+        .when(&command)
+        .then(vec![token(2)], [gone(2, reason)]);
+    given([minted(2, None)])
+        .by(by_session(session(1)))
+        .when(&RevokeTokens { line: vec![], ..command })
+        .unchanged(vec![]);
 }

@@ -14,6 +14,7 @@ use tally_domain::{
 use super::{current, end_with_those_below, refresh::refresh_token, refused};
 use crate::{
     error::ApiError,
+    execute::never,
     guard::{context_of, credential_of, verify},
     routes::effective,
     state::App,
@@ -54,8 +55,7 @@ pub async fn end_current_session(State(app): State<App>, request: Request) -> Re
             match refresh_token(&app, &parts.headers) {
                 Ok(shown) => {
                     let command = RevokeRefreshToken { shown };
-                    let refused = |refusal: SessionRefusal| refused(&refusal);
-                    let done = app.execute(Principal::Anonymous, command, context, refused).await;
+                    let done = app.execute(Principal::Anonymous, command, context, never).await;
                     done.map(|done| effective(&done))
                 }
                 Err(_) => Err(error),

@@ -19,23 +19,22 @@ use tally_domain::{
     Principal, authorize,
     credential::{CredentialKind, Plaintext},
     session::{EndOtherSessions, EndSession, Refreshed, SessionRefusal},
-    token::{RevokeTokensOfSession, TokenRefusal},
 };
 use tally_events::{CredentialId, Position, SessionId, UserId};
 use tally_fanout::Done;
-use tally_projections::{
-    credentials::line_below_session,
-    sessions::{ListSessions, SessionEntry, list_sessions as query_sessions, other_sessions, sessions_below},
+use tally_projections::sessions::{
+    ListSessions, SessionEntry, list_sessions as query_sessions, other_sessions, sessions_below,
 };
 use tally_store::RequestContext;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     error::ApiError,
+    execute::never,
     freshness::{MinPosition, min_position},
     guard::Caller,
     jwt::{self, SessionKind},
-    routes::{LOG_POSITION, auth::fill_random, effective},
+    routes::{LOG_POSITION, auth::fill_random, effective, tokens::revoke},
     state::App,
 };
 
@@ -45,8 +44,6 @@ const COMMAND_LINE: &str = "command_line";
 const SESSIONS_PER_COMMAND: i64 = 100;
 /// Commands that end nothing, one after the other, before something is wrong.
 const IDLE_MAX: u32 = 3;
-/// Tokens revoked with a session in one command.
-const TOKENS_PER_COMMAND: i64 = 500;
 
 /// A session, as its owner sees it.
 #[derive(Serialize, ToSchema)]
@@ -140,7 +137,10 @@ pub async fn end_session(
     let id = id.ok_or_else(|| ApiError::bad_request("invalid session id"))?;
     let Query(Ending { line }) = ending.map_err(|_| ApiError::bad_request("line must be true or false"))?;
     let done = end_with_those_below(&app, caller.principal, caller.context, id).await?;
-    let headers = if line { revoke_minted_by(&app, &caller, id).await? } else { effective(&done) };
+    // It has ended, so it mints no other.
+    let revoked =
+        if line { Some(revoke(&app, &caller, CredentialId::Session(id), line).await?) } else { None };
+    let headers = revoked.as_ref().map_or_else(|| effective(&done), effective);
     Ok((StatusCode::NO_CONTENT, headers).into_response())
 }
 
@@ -150,22 +150,6 @@ pub struct Ending {
     /// Whether every personal access token goes with it that it minted, and every one below those.
     #[serde(default)]
     line: bool,
-}
-
-/// Revokes the tokens that an ended session had minted, and all below them. It ends: neither the
-/// session nor a revoked token mints another.
-async fn revoke_minted_by(app: &App, caller: &Caller, session: SessionId) -> Result<HeaderMap, ApiError> {
-    let owner = caller.principal.user().ok_or_else(ApiError::invalid_token)?;
-    loop {
-        let line = line_below_session(app.pool(), owner, session, TOKENS_PER_COMMAND).await?;
-        let is_last = line.is_empty();
-        let command = RevokeTokensOfSession { session, line };
-        let refused = |refusal: TokenRefusal| ApiError::insufficient_scope(refusal.to_string());
-        let done = app.execute(caller.principal, command, caller.context, refused).await?;
-        if is_last || done.executed.outcome.is_empty() {
-            return Ok(effective(&done));
-        }
-    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -200,8 +184,7 @@ pub async fn end_other_sessions(State(app): State<App>, caller: Caller) -> Resul
     let (mut sessions, mut all, mut idle) = (others().await?, Vec::new(), Idle::default());
     loop {
         let command = EndOtherSessions { user, sessions: sessions.clone() };
-        let done =
-            app.execute(caller.principal, command, caller.context, |refusal| refused(&refusal)).await?;
+        let done = app.execute(caller.principal, command, caller.context, never).await?;
         all.extend(&done.executed.outcome);
         let left = others().await?;
         // What was not looked at before somebody else may have ended just now: that is waited for too.
@@ -230,7 +213,7 @@ pub(crate) async fn end_with_those_below(
     let (mut started, mut idle) = (below(looked_at).await?, Idle::default());
     loop {
         let command = EndSession { session, below: started.clone() };
-        let done = app.execute(principal, command, context, |refusal| refused(&refusal)).await?;
+        let done = app.execute(principal, command, context, never).await?;
         // One that has ended starts no other, so what is there now is all there will be. What started
         // meanwhile somebody else may have ended just now: that is waited for too.
         let head = tally_store::head(app.pool()).await?.position;

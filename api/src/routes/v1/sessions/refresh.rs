@@ -18,11 +18,11 @@ use tally_events::SessionId;
 use tally_projections::sessions::owner_of;
 use tally_store::{ExecuteError, Limit, Limited};
 
-use super::{ConsoleSession, refused, set_cookies};
+use super::{ConsoleSession, set_cookies};
 use crate::{
     cookies,
     error::{ApiError, Code},
-    execute::failure,
+    execute::{failure, never},
     guard::{check_csrf, csrf_failed},
     routes::{
         LOG_POSITION,
@@ -68,7 +68,7 @@ pub async fn refresh_session(
         Ok(done) => done.executed,
         Err(ExecuteError::Refused(RefreshRefusal::Reused)) => {
             let command = RevokeRefreshToken { shown };
-            app.execute(Principal::Anonymous, command, visitor.context, |refusal| refused(&refusal)).await?;
+            app.execute(Principal::Anonymous, command, visitor.context, never).await?;
             tracing::warn!(session.id = %session, "a refresh token came that was used before: its session has ended");
             return Err(reused());
         }

@@ -15,13 +15,13 @@ use crate::protocol::{Acknowledgement, Leaf, Message, ReplicaId, Tag};
 /// Of this form. A release that says something else counts on.
 const VERSION: u8 = 1;
 const MAC_BYTES: usize = 32;
-/// A batch that overthrows more is read from the log: a telegram stays far below the 1 MiB that a NATS
+/// A batch that overthrows more is read from the log: a frame stays far below the 1 MiB that a NATS
 /// server takes.
 const OVERTHROWN_MAX: usize = 2048;
 
 /// Something that a replica said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Telegram {
+pub enum Frame {
     Batch(Message),
     Acknowledgement(Acknowledgement),
     /// One of us said something that only the log tells: a batch that overthrows too much to be told,
@@ -127,16 +127,16 @@ fn sealed(key: &Key, tag: &Tag, leaf: Leaf, said: Said) -> Vec<u8> {
 ///
 /// # Errors
 /// When none of us made it.
-pub fn read(key: &Key, bytes: &[u8]) -> Result<Telegram, Forged> {
+pub fn read(key: &Key, bytes: &[u8]) -> Result<Frame, Forged> {
     let (mac, body) = bytes.split_at_checked(MAC_BYTES).ok_or(Forged)?;
     if !bool::from(key.mac(&[body]).ct_eq(mac)) {
         return Err(Forged);
     }
-    Ok(understood(body).unwrap_or(Telegram::ReadTheLog))
+    Ok(understood(body).unwrap_or(Frame::ReadTheLog))
 }
 
 /// None: it is of a newer release, or a batch that tells too little.
-fn understood(body: &[u8]) -> Option<Telegram> {
+fn understood(body: &[u8]) -> Option<Frame> {
     let body: Body = serde_json::from_slice(body).ok()?;
     let leaf = match body.leaf {
         None => None,
@@ -146,11 +146,11 @@ fn understood(body: &[u8]) -> Option<Telegram> {
     (body.version == VERSION).then_some(())?;
     Some(match body.said {
         Said::Acknowledgement { replica, applied } => {
-            Telegram::Acknowledgement(Acknowledgement { replica: ReplicaId(replica), tag, applied, leaf })
+            Frame::Acknowledgement(Acknowledgement { replica: ReplicaId(replica), tag, applied, leaf })
         }
         Said::Batch { from, to, overthrown } => {
             let overthrown = overthrown?.into_iter().map(|(at, what)| (at, what.into())).collect();
-            Telegram::Batch(Message { tag, from, to, leaf, overthrown })
+            Frame::Batch(Message { tag, from, to, leaf, overthrown })
         }
     })
 }
@@ -188,16 +188,16 @@ mod tests {
     #[test]
     fn what_is_said_is_heard() {
         let message = message();
-        assert_eq!(read(&KEY, &batch(&KEY, &message)), Ok(Telegram::Batch(message)));
+        assert_eq!(read(&KEY, &batch(&KEY, &message)), Ok(Frame::Batch(message)));
         let told = acknowledgement();
-        assert_eq!(read(&KEY, &super::acknowledgement(&KEY, &told)), Ok(Telegram::Acknowledgement(told)));
+        assert_eq!(read(&KEY, &super::acknowledgement(&KEY, &told)), Ok(Frame::Acknowledgement(told)));
     }
 
     #[test]
     fn what_overthrows_nothing_moves_the_position_all_the_same() {
         let empty = Message { overthrown: vec![(Position(5), Invalidation::Nothing)], ..message() };
         let heard = Message { overthrown: vec![], ..empty.clone() };
-        assert_eq!(read(&KEY, &batch(&KEY, &empty)), Ok(Telegram::Batch(heard)));
+        assert_eq!(read(&KEY, &batch(&KEY, &empty)), Ok(Frame::Batch(heard)));
     }
 
     #[test]
@@ -223,10 +223,10 @@ mod tests {
         let most = many(OVERTHROWN_MAX);
         let bytes = batch(&KEY, &most);
         assert!(bytes.len() < 256 * 1024, "{} bytes", bytes.len());
-        assert_eq!(read(&KEY, &bytes), Ok(Telegram::Batch(most)));
+        assert_eq!(read(&KEY, &bytes), Ok(Frame::Batch(most)));
         let bytes = batch(&KEY, &many(OVERTHROWN_MAX + 1));
         assert!(bytes.len() < 1024, "{} bytes", bytes.len());
-        assert_eq!(read(&KEY, &bytes), Ok(Telegram::ReadTheLog));
+        assert_eq!(read(&KEY, &bytes), Ok(Frame::ReadTheLog));
     }
 
     #[test]
@@ -241,9 +241,9 @@ mod tests {
                 "kind": kind, "from": 1, "to": 1, "overthrown": [[1, { what: Uuid::nil() }]],
             })
         };
-        assert!(matches!(said(known(1, "batch", "token")), Ok(Telegram::Batch(_))));
+        assert!(matches!(said(known(1, "batch", "token")), Ok(Frame::Batch(_))));
         for body in [known(2, "batch", "token"), known(1, "whatever", "token"), known(1, "batch", "agent")] {
-            assert_eq!(said(body), Ok(Telegram::ReadTheLog));
+            assert_eq!(said(body), Ok(Frame::ReadTheLog));
         }
     }
 }
