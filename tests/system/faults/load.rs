@@ -200,7 +200,7 @@ impl Person {
     }
 
     /// Refreshes a console session, sometimes twice with one token. Who has lost an answer for long is
-    /// logged out by it, and comes again as somebody else.
+    /// logged out by it, and comes again as somebody else; so does who was suspended.
     async fn refresh(&mut self) -> Result<(), NoAnswer> {
         let Some(console) = self.console.clone() else { return Ok(()) };
         for _ in 0..self.rng.random_range(1..3) {
@@ -208,7 +208,7 @@ impl Person {
             let answer = self.exchange(&Method::POST, "/v1/sessions/refresh", request).await?;
             match answer.status {
                 200 => self.keep(Console::of(&answer)),
-                401 => return self.arrive().await,
+                401 | 403 => return self.arrive().await,
                 // Sixty a minute are enough for one session.
                 429 | 503 => {}
                 status => panic!("a refresh: {status} {}", answer.text),
