@@ -1,7 +1,6 @@
 //! Failures, for three readers: the client's sentence, the operator's log, the program's variant.
 //!
-//! A handler returns [`ApiError`]; [`render`] writes it the way the route's family speaks:
-//! `{"error": …}` on `/auth` and `/api`, RFC 9457 problem documents on `/v1`.
+//! A handler returns [`ApiError`]; [`render`] writes it the way the route's [`Family`] speaks.
 
 mod codes;
 
@@ -77,6 +76,12 @@ impl ApiError {
     pub fn invalid_token() -> Self {
         let error = Self::new(Code::InvalidToken, "invalid token");
         Self { challenge: Some("Bearer realm=\"tallystick\", error=\"invalid_token\""), ..error }
+    }
+
+    /// RFC 6749 section 5.2: who asks is no client here, or does not prove it.
+    pub fn invalid_client() -> Self {
+        let error = Self::new(Code::InvalidClient, "client authentication is required");
+        Self { challenge: Some("Basic realm=\"tallystick\", charset=\"UTF-8\""), ..error }
     }
 
     pub fn account_disabled() -> Self {
@@ -174,16 +179,36 @@ impl IntoResponse for ApiError {
 /// The content type of problem documents.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// Whether a path is of the family that speaks in problem documents.
-pub fn is_v1(path: &str) -> bool {
-    path.starts_with("/v1/") || path == "/v1"
+/// How a family of routes says no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// `/auth`, `/api` and what else is of no other family: `{"error": …}`.
+    Refusal,
+    /// `/v1`: problem documents (RFC 9457).
+    Problem,
+    /// `/oauth`: `{"error": …, "error_description": …}` (RFC 6749 section 5.2).
+    OAuth,
+}
+
+impl Family {
+    pub fn of(path: &str) -> Self {
+        match path.split('/').nth(1) {
+            Some("v1") => Self::Problem,
+            Some("oauth") => Self::OAuth,
+            _ => Self::Refusal,
+        }
+    }
 }
 
 /// Writes failures in the words of the route's family.
-pub fn render(mut response: Response, is_v1: bool, request_id: RequestId) -> Response {
+pub fn render(mut response: Response, family: Family, request_id: RequestId) -> Response {
     let Some(error) = response.extensions_mut().remove::<ApiError>() else { return response };
     let (retry_after, challenge) = (error.retry_after, error.challenge);
-    let mut rendered = if is_v1 { problem(error, request_id) } else { legacy(error) };
+    let mut rendered = match family {
+        Family::Refusal => legacy(error),
+        Family::Problem => problem(error, request_id),
+        Family::OAuth => oauth(error),
+    };
     // What the handler set beside the failure, such as cleared cookies or `Allow`, stays.
     for (name, value) in response.headers() {
         if name != header::CONTENT_LENGTH && name != header::CONTENT_TYPE {
@@ -276,4 +301,18 @@ fn problem(error: ApiError, request_id: RequestId) -> Response {
     };
     let content_type = HeaderValue::from_static(PROBLEM_JSON);
     (error.status, [(header::CONTENT_TYPE, content_type)], Json(body)).into_response()
+}
+
+/// How `/oauth` says no (RFC 6749 section 5.2).
+#[derive(Serialize, ToSchema)]
+pub struct OAuthError {
+    /// One of the names of RFC 6749, sections 4.1.2.1 and 5.2.
+    error: &'static str,
+    /// What was wrong, in a sentence.
+    error_description: Cow<'static, str>,
+}
+
+fn oauth(error: ApiError) -> Response {
+    let body = OAuthError { error: error.code.oauth(), error_description: error.message };
+    (error.status, Json(body)).into_response()
 }

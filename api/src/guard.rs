@@ -27,7 +27,7 @@ use tally_store::RequestContext;
 
 use crate::{
     cookies,
-    error::{self, ApiError},
+    error::{ApiError, Family},
     jwt::Session,
     state::App,
 };
@@ -107,7 +107,7 @@ pub(crate) fn credential_of(method: &Method, path: &str, headers: &HeaderMap) ->
 /// The cookie that counts on this path, if there is any. An empty one is none.
 fn cookie(path: &str, headers: &HeaderMap) -> Result<Option<(String, By)>, ApiError> {
     let mut order = [(cookies::AUTH, By::SessionCookie), (cookies::CONSOLE_AUTH, By::ConsoleCookie)];
-    if error::is_v1(path) {
+    if Family::of(path) == Family::Problem {
         order.reverse();
     }
     for (name, by) in order {
@@ -160,18 +160,24 @@ pub(crate) async fn verify(app: &App, shown: &Shown) -> Result<Principal, ApiErr
 }
 
 async fn principal(app: &App, credential: &Plaintext) -> Result<Principal, ApiError> {
-    let recognised = recognise(credential.expose()).ok_or_else(ApiError::invalid_token)?;
+    judge(app, credential).await.map_err(worded)
+}
+
+/// Whether a credential is good, and whose it is.
+pub(crate) async fn judge(app: &App, credential: &Plaintext) -> Result<Principal, VerifyError> {
+    let recognised = recognise(credential.expose()).ok_or(VerifyError::Invalid)?;
     let hash = credential.hash();
-    if let Some(verdict) = app.replica.remembered(&hash) {
-        return Ok(verdict.principal);
-    }
-    check(app, &presented(app, credential, recognised, hash)?).await
+    let verdict = match app.replica.remembered(&hash) {
+        Some(verdict) => verdict,
+        None => app.replica.verify(&presented(app, credential, recognised, hash)?).await?,
+    };
+    Ok(verdict.principal)
 }
 
 /// What a credential shows, to be [checked](check) now and again.
 pub(crate) fn present(app: &App, credential: &Plaintext) -> Result<Presented, ApiError> {
     let recognised = recognise(credential.expose()).ok_or_else(ApiError::invalid_token)?;
-    presented(app, credential, recognised, credential.hash())
+    presented(app, credential, recognised, credential.hash()).map_err(worded)
 }
 
 fn presented(
@@ -179,12 +185,12 @@ fn presented(
     credential: &Plaintext,
     recognised: Recognised,
     hash: CredentialHash,
-) -> Result<Presented, ApiError> {
+) -> Result<Presented, VerifyError> {
     match recognised {
         Recognised::Token(_) => Ok(Presented::Token(hash)),
         Recognised::Jwt => {
             let Session { kind, user, session, expires_at } =
-                app.settings.signer.check(credential.expose()).ok_or_else(ApiError::invalid_token)?;
+                app.settings.signer.check(credential.expose()).ok_or(VerifyError::Invalid)?;
             Ok(Presented::Session { hash, id: session, user, kind: kind.credential(), expires_at })
         }
     }
@@ -192,12 +198,16 @@ fn presented(
 
 /// Asks the replica what it is good for at this moment.
 pub(crate) async fn check(app: &App, presented: &Presented) -> Result<Principal, ApiError> {
-    let verdict = app.replica.verify(presented).await.map_err(|error| match error {
+    let verdict = app.replica.verify(presented).await.map_err(worded)?;
+    Ok(verdict.principal)
+}
+
+fn worded(error: VerifyError) -> ApiError {
+    match error {
         VerifyError::Invalid => ApiError::invalid_token(),
         VerifyError::Suspended => ApiError::account_disabled(),
         VerifyError::Unavailable => ApiError::unavailable(),
-    })?;
-    Ok(verdict.principal)
+    }
 }
 
 const fn is_safe(method: &Method) -> bool {

@@ -4,6 +4,7 @@
 //! of its credential, then one file under [`routes`], named like the URL, does the rest.
 
 mod client_address;
+mod clients;
 mod cookies;
 mod error;
 mod execute;
@@ -17,6 +18,8 @@ pub mod mail;
 mod middleware;
 mod oidc;
 mod openapi;
+mod request_body;
+mod request_form;
 mod request_json;
 mod routes;
 mod serve;
@@ -24,6 +27,7 @@ mod settings;
 mod state;
 
 pub use client_address::ProxyTrust;
+pub use clients::Clients;
 pub use cookies::CookieSettings;
 pub use freshness::Freshness;
 pub use jwt::Signer;

@@ -17,8 +17,9 @@ use tracing::Level;
 use uuid::{Uuid, fmt::Hyphenated};
 
 use crate::{
-    error::{self, ApiError, Code},
+    error::{self, ApiError, Code, Family},
     guard,
+    routes::is_asked_by_proxies,
     state::App,
 };
 
@@ -49,12 +50,12 @@ pub async fn pass(mut request: Request, next: Next) -> Response {
     strip_identity(request.headers_mut());
     let id = name_request(&mut request);
     let asked = Asked::of(&request);
-    let is_v1 = error::is_v1(request.uri().path());
+    let family = Family::of(request.uri().path());
     let response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response,
         Err(panic) => panicked(&panic),
     };
-    let mut response = error::render(response, is_v1, id);
+    let mut response = error::render(response, family, id);
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id_value(id.0));
     // Answers may hold secrets: nobody keeps a copy, and nobody guesses a type.
@@ -117,10 +118,10 @@ impl Asked {
     }
 
     /// One line per request. Those that machines send all day are told only to who listens closely:
-    /// a proxy asks once per request of its own, and tells of that itself.
+    /// a proxy or a service asks once per request of its own, and tells of that itself.
     fn log(&self, id: RequestId, status: StatusCode, started: Instant) {
         let route = self.route.as_ref().map_or("unmatched", MatchedPath::as_str);
-        let routine = route.ends_with("/health") || route.ends_with('z') || route.starts_with("/auth/verify");
+        let routine = route.ends_with("/health") || route.ends_with('z') || is_asked_by_proxies(route);
         let routine = routine && !status.is_server_error();
         if routine && !tracing::enabled!(Level::DEBUG) {
             return;
@@ -139,4 +140,26 @@ impl Asked {
 fn panicked(_: &(dyn Any + Send)) -> Response {
     tracing::error!("a handler panicked");
     ApiError::new(Code::Internal, "internal error").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the server does not believe, no proxy of ours hands on.
+    #[test]
+    fn every_example_of_a_proxy_knows_every_identity_header() {
+        for (example, text) in [
+            ("nginx.conf", include_str!("../../docs/forward-auth/nginx.conf")),
+            ("Caddyfile", include_str!("../../docs/forward-auth/Caddyfile")),
+            ("traefik.yaml", include_str!("../../docs/forward-auth/traefik.yaml")),
+            ("envoy.yaml", include_str!("../../docs/forward-auth/envoy.yaml")),
+            ("forward-auth.md", include_str!("../../docs/forward-auth.md")),
+        ] {
+            let text = text.to_lowercase();
+            for name in IDENTITY {
+                assert!(text.contains(name), "{example} says nothing of {name}");
+            }
+        }
+    }
 }

@@ -1,11 +1,10 @@
-//! The body of a request: JSON, by content type, of bounded size, without tricks.
+//! The body of a request: JSON, by content type, without tricks.
 
-use std::{collections::HashSet, fmt, time::Duration};
+use std::{collections::HashSet, fmt};
 
 use axum::{
-    body::Bytes,
     extract::{FromRequest, Request},
-    http::{HeaderMap, StatusCode, header},
+    http::HeaderMap,
 };
 use serde::{
     Deserialize, Deserializer,
@@ -13,14 +12,11 @@ use serde::{
 };
 use serde_json::Number;
 use sha2::{Digest, Sha256};
-use tokio::time::timeout;
 
-use crate::error::{ApiError, Code};
-
-/// How long a body may take to come.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes in a body at most.
-pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+use crate::{
+    error::{ApiError, Code},
+    request_body,
+};
 
 /// A decoded body and what recognises it again.
 pub struct RequestJson<T> {
@@ -36,21 +32,23 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for RequestJson<T> {
         if !is_json(request.headers()) {
             return Err(ApiError::new(Code::UnsupportedMediaType, "content type must be application/json"));
         }
-        let late = || ApiError::new(Code::BodyTooSlow, "the request body did not come in time");
-        let bytes = timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await.map_err(|_| late())?;
-        let bytes = bytes.map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                ApiError::new(Code::BodyTooLarge, "request body is larger than 1 MiB")
-            } else {
-                ApiError::bad_request("invalid request body")
-            }
-        })?;
+        let bytes = request_body::read(request, state).await?;
         let body = decode(&bytes)?;
         Ok(Self { body, fingerprint: Sha256::digest(&bytes).into() })
     }
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    // A derived reader would also take the fields from an array, in their order in the source.
+    decode_opened(b'{', bytes)
+}
+
+/// Reads a body that is an array.
+pub fn decode_array<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, ApiError> {
+    decode_opened(b'[', bytes)
+}
+
+fn decode_opened<T: DeserializeOwned>(bracket: u8, bytes: &[u8]) -> Result<T, ApiError> {
     let invalid = |error: serde_json::Error| match error.to_string().strip_prefix(STRICT) {
         Some(reason) => {
             let reason = reason.split(" at line").next().unwrap_or(reason).to_owned();
@@ -59,19 +57,17 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         None => ApiError::bad_request("invalid request body"),
     };
     serde_json::from_slice::<Strict>(bytes).map_err(invalid)?;
-    // A derived reader would also take the fields from an array, in their order in the source.
-    if !bytes.trim_ascii_start().starts_with(b"{") {
+    if !bytes.trim_ascii_start().starts_with(&[bracket]) {
         return Err(ApiError::bad_request("invalid request body"));
     }
     serde_json::from_slice(bytes).map_err(invalid)
 }
 
 /// `application/json`, or another type with the suffix (RFC 6839 section 3.1).
-fn is_json(headers: &HeaderMap) -> bool {
-    let content_type =
-        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+pub fn is_json(headers: &HeaderMap) -> bool {
+    let media_type = request_body::media_type(headers);
+    media_type == "application/json"
+        || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
 /// Reads a whole number, also one that is written with a fraction of nothing: some languages write

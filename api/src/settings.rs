@@ -6,7 +6,9 @@ use tally_store::Limit;
 
 use url::Url;
 
-use crate::{client_address::ProxyTrust, cookies::CookieSettings, jwt::Signer, oidc::Providers};
+use crate::{
+    client_address::ProxyTrust, clients::Clients, cookies::CookieSettings, jwt::Signer, oidc::Providers,
+};
 
 /// Requests to the login routes from one address.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +30,8 @@ pub struct ApiSettings {
     pub proxies: ProxyTrust,
     /// A code that fits every live one; only outside production.
     pub development_code: Option<Digits>,
+    /// Who may introspect credentials.
+    pub clients: Clients,
     pub google_client_id: Option<String>,
     /// Issuers that people may come from.
     pub providers: Providers,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tally_api::{
-    ApiSettings, App, AuthLimits, CookieSettings, Freshness, Providers, ProxyTrust,
+    ApiSettings, App, AuthLimits, Clients, CookieSettings, Freshness, Providers, ProxyTrust,
     mail::{Mailer, Outbox},
 };
 use tally_events::Position;
@@ -163,6 +163,7 @@ fn api_settings(config: &Config, secrets: &Secrets) -> Result<ApiSettings, Failu
         },
         proxies: ProxyTrust(config.trusted_proxies.clone()),
         development_code: config.development_code.clone(),
+        clients: Clients::new(&config.clients),
         google_client_id: config.google_client_id.clone(),
         providers,
         frontend: config.frontend_origin.parse().expect("the configuration has read it as an origin"),

@@ -75,6 +75,12 @@ impl Client {
         self.request(Method::POST, path).json(body)
     }
 
+    /// A form, as clients of OAuth send it.
+    #[must_use]
+    pub fn form(&self, path: &str, parameters: &[(&str, &str)]) -> RequestBuilder {
+        with_form(self.request(Method::POST, path), parameters)
+    }
+
     /// Asks for a code and reads it from the server's log, where it goes without a mailer.
     pub async fn code(&self, email: &str) -> String {
         let answer = answer(self.post("/auth/send-code", &json!({ "email": email }))).await;
@@ -181,6 +187,13 @@ impl Console {
             everywhere
         }
     }
+}
+
+/// A request with a form for its body.
+#[must_use]
+pub fn with_form(request: RequestBuilder, parameters: &[(&str, &str)]) -> RequestBuilder {
+    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+    request.header("content-type", "application/x-www-form-urlencoded").body(body)
 }
 
 /// Sends a request and reads all of the answer.

@@ -8,11 +8,13 @@
 )]
 
 pub mod client;
+pub mod gate;
 pub mod issuer;
 pub mod log;
 pub mod marks;
 pub mod nats;
 pub mod postgres;
+mod program;
 pub mod proxy;
 pub mod resend;
 pub mod scratch;
@@ -23,6 +25,7 @@ mod watch;
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, Client, Console, Login};
+pub use gate::Gate;
 pub use issuer::Issuer;
 pub use marks::Marks;
 pub use nats::NatsServer;

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -10,12 +9,9 @@ use serde_json::Value;
 
 use crate::{
     eventually,
+    program::program,
     scratch::{Guarded, Scratch},
 };
-
-const PROGRAM: &str = "nats-server";
-/// Where `scripts/install nats-server` unpacks it, if the machine has none.
-const UNPACKED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/nats-server/usr/sbin/nats-server");
 
 /// A NATS server on a port of its own, on loopback.
 pub struct NatsServer {
@@ -45,7 +41,7 @@ impl NatsServer {
         let directory = self.scratch.path();
         // -1: any that is free.
         let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
-        let mut command = Command::new(program());
+        let mut command = Command::new(program("nats-server"));
         command
             .args(["--addr", "127.0.0.1", "--port", &port, "--ports_file_dir"])
             .arg(directory)
@@ -80,14 +76,4 @@ impl NatsServer {
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
-}
-
-/// The machine's own, else the one that was unpacked.
-#[expect(clippy::disallowed_methods, reason = "a test finds the machine's NATS server as an operator does")]
-fn program() -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let installed = std::env::split_paths(&path).map(|directory| directory.join(PROGRAM));
-    let installed =
-        installed.chain([PathBuf::from("/usr/sbin").join(PROGRAM)]).find(|program| program.exists());
-    installed.unwrap_or_else(|| Path::new(UNPACKED).to_owned())
 }

@@ -11,7 +11,10 @@ use std::collections::BTreeSet;
 
 use futures::{StreamExt, stream};
 use serde_json::Value;
-use tally_tests::{Answer, Server, client::answer};
+use tally_tests::{
+    Answer, Server,
+    client::{answer, with_form},
+};
 
 use crate::support::{document, issuers::site};
 use requests::{Asked, effect, request, variants};
@@ -19,7 +22,7 @@ use world::{Role, World};
 
 /// What nobody in particular may ask, and why. Only what a person needs before there is a credential,
 /// and what a machine asks that has none, belongs here; a line that is no longer needed is red.
-const OPEN: [(&str, &str); 16] = [
+const OPEN: [(&str, &str); 17] = [
     ("GET /api/config", "clients read it before anybody logs in"),
     ("GET /api/share-links/{code}", "the code is what one has to know"),
     ("POST /auth/google", "the door"),
@@ -34,9 +37,13 @@ const OPEN: [(&str, &str); 16] = [
     ("GET /openapi.json", "read by whoever writes a client"),
     ("GET /readyz", "asked by load balancers"),
     ("GET /ws", "the first frame may show the credential"),
+    ("POST /oauth/revoke", "whoever holds a credential may end it"),
     ("POST /v1/sessions", "the door"),
     ("POST /v1/sessions/refresh", "a refresh token is asked for, which is none of these credentials"),
 ];
+
+/// What nobody of these may ask, because those are asked that the operator has configured.
+const BY_CLIENTS: [&str; 1] = ["POST /oauth/introspect"];
 
 /// Cells under way at once: most of the time a cell waits for a commit.
 const CELLS_AT_ONCE: usize = 16;
@@ -115,9 +122,10 @@ fn send(world: &World, route: &Route, asked: Asked) -> reqwest::RequestBuilder {
         Some(credential) => request.bearer_auth(credential),
         None => request,
     };
-    match asked.body {
-        Some(body) => request.json(&body),
-        None => request,
+    match (asked.body, asked.form) {
+        (Some(body), _) => request.json(&body),
+        (None, Some(form)) => with_form(request, &form),
+        (None, None) => request,
     }
 }
 
@@ -129,16 +137,23 @@ fn words(answer: &Answer, route: &Route, about: &str) -> String {
     if answer.status < 400 {
         return String::new();
     }
-    let is_v1 = route.path.starts_with("/v1/");
-    let content_type = if is_v1 { "application/problem+json" } else { "application/json" };
+    let (content_type, field) = match route.path.split('/').nth(1) {
+        Some("v1") => ("application/problem+json", "detail"),
+        Some("oauth") => ("application/json", "error_description"),
+        _ => ("application/json", "error"),
+    };
     assert_eq!(answer.header("content-type"), Some(content_type), "{about}");
-    let sentence = &answer.json()[if is_v1 { "detail" } else { "error" }];
+    let sentence = &answer.json()[field];
     sentence.as_str().unwrap_or_else(|| panic!("{about}: {}", answer.text)).to_owned()
 }
 
 /// What no table can make right: whoever has no credential, or a dead one, stays outside.
 fn hold_the_door(route: &str, role: Role, said: &str) {
     if OPEN.iter().any(|(open, _)| *open == route) {
+        return;
+    }
+    if BY_CLIENTS.contains(&route) {
+        assert_eq!(said, "401 client authentication is required", "{route} as {}", role.name());
         return;
     }
     let expected = match role {

@@ -153,6 +153,16 @@ pub async fn problem(status: u16, code: &str, words: &str, request: RequestBuild
     answer
 }
 
+/// Sends it and expects an error as `/oauth` tells it (RFC 6749 section 5.2).
+pub async fn oauth_error(status: u16, error: &str, words: &str, request: RequestBuilder) -> Answer {
+    let answer = expect(status, request).await;
+    assert_eq!(answer.json(), json!({ "error": error, "error_description": words }));
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let challenge = (status == 401).then_some("Basic realm=\"tallystick\", charset=\"UTF-8\"");
+    assert_eq!(answer.header("www-authenticate"), challenge);
+    answer
+}
+
 /// RFC 6750 section 3: every 401 says how to do better, and when the credential was at fault says so.
 fn challenged(answer: &Answer) {
     let words = if answer.text.contains("missing authorization") {

@@ -12,6 +12,7 @@ pub enum Code {
     InvalidToken,
     InvalidRefreshToken,
     RefreshTokenReused,
+    InvalidClient,
     AccountDisabled,
     InsufficientScope,
     Forbidden,
@@ -43,7 +44,7 @@ pub struct CodeRow {
 }
 
 /// Every code, by status.
-pub const CODES: [CodeRow; 25] = [
+pub const CODES: [CodeRow; 26] = [
     row(
         Code::BadRequest,
         "bad_request",
@@ -79,6 +80,12 @@ pub const CODES: [CodeRow; 25] = [
         "refresh_token_reused",
         StatusCode::UNAUTHORIZED,
         "The refresh token was used before, so its session was ended: two hold what one was given. Log in again",
+    ),
+    row(
+        Code::InvalidClient,
+        "invalid_client",
+        StatusCode::UNAUTHORIZED,
+        "Only a client that the operator has configured may ask, and this is none, or its secret is wrong",
     ),
     row(
         Code::AccountDisabled,
@@ -146,7 +153,7 @@ pub const CODES: [CodeRow; 25] = [
         Code::UnsupportedMediaType,
         "unsupported_media_type",
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "The body is not `application/json`",
+        "The body is not `application/json`, or on `/oauth` not what the route takes",
     ),
     row(
         Code::IdempotencyKeyReused,
@@ -210,6 +217,18 @@ impl Code {
     #[must_use]
     pub const fn is_told(self) -> bool {
         matches!(self, Self::InvitationRateLimited | Self::EmailVerificationRequired)
+    }
+
+    /// As `/oauth` tells it (RFC 6749 sections 4.1.2.1 and 5.2).
+    #[must_use]
+    pub const fn oauth(self) -> &'static str {
+        match self.row().status {
+            StatusCode::UNAUTHORIZED => "invalid_client",
+            StatusCode::FORBIDDEN => "access_denied",
+            StatusCode::INTERNAL_SERVER_ERROR => "server_error",
+            StatusCode::SERVICE_UNAVAILABLE => "temporarily_unavailable",
+            _ => "invalid_request",
+        }
     }
 
     /// As the wire and the page name it.

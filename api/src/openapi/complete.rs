@@ -9,7 +9,8 @@ use utoipa::openapi::{
     schema::{AdditionalProperties, ArrayItems, SchemaType, Type},
 };
 
-use super::components::{self, BEARER, CONSOLE_COOKIE, COOKIE, CSRF, Family, REQUEST_ID};
+use super::components::{self, BEARER, CONSOLE_COOKIE, COOKIE, CSRF, REQUEST_ID};
+use crate::error::Family;
 
 /// What a request without a body, a parameter or a credential can be answered too.
 const ALWAYS: [StatusCode; 2] = [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE];
@@ -58,7 +59,7 @@ pub fn operations(item: &mut PathItem) -> impl Iterator<Item = (HttpMethod, &mut
 fn tag(path: &str) -> &str {
     let mut words = path.split('/').skip(1);
     match (words.next(), words.next()) {
-        (Some("auth"), _) => "auth",
+        (Some(family @ ("auth" | "oauth")), _) => family,
         (Some("api" | "v1"), Some(thing)) => thing,
         _ => "operations",
     }

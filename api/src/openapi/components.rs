@@ -14,7 +14,7 @@ use utoipa::{
 use super::Named;
 use crate::{
     cookies,
-    error::{CODES, PROBLEM_JSON, Problem, Refusal, is_v1},
+    error::{CODES, Family, OAuthError, PROBLEM_JSON, Problem, Refusal},
     freshness::MinPosition,
     idempotency::IdempotencyKey,
 };
@@ -29,31 +29,21 @@ pub const CONSOLE_COOKIE: &str = "console_cookie";
 const REFRESH: &str = "refresh";
 /// What a change needs beside the cookie.
 pub const CSRF: &str = "csrf";
+/// A client's id and secret.
+const CLIENT: &str = "client";
 
 pub const REQUEST_ID: &str = "X-Request-ID";
 pub const RETRY_AFTER: &str = "Retry-After";
 pub const CHALLENGE: &str = "WWW-Authenticate";
 
-/// How a family of routes says no.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// `/auth`, `/api` and what else is not of `/v1`: `{"error": …}`.
-    Refusal,
-    /// `/v1`: problem documents.
-    Problem,
-}
-
 impl Family {
-    const ALL: [Self; 2] = [Self::Refusal, Self::Problem];
-
-    pub fn of(path: &str) -> Self {
-        if is_v1(path) { Self::Problem } else { Self::Refusal }
-    }
+    const ALL: [Self; 3] = [Self::Refusal, Self::Problem, Self::OAuth];
 
     fn schema(self) -> (&'static str, &'static str) {
         match self {
             Self::Refusal => ("Refusal", "application/json"),
             Self::Problem => ("Problem", PROBLEM_JSON),
+            Self::OAuth => ("OAuthError", "application/json"),
         }
     }
 
@@ -100,9 +90,10 @@ pub fn parameter_ref(name: &str) -> RefOr<Parameter> {
 
 /// Adds everything that is shared.
 pub fn add(components: &mut Components) {
-    let errors: [Named; 2] = [
+    let errors: [Named; 3] = [
         (Refusal::name().into_owned(), Refusal::schema()),
         (Problem::name().into_owned(), Problem::schema()),
+        (OAuthError::name().into_owned(), OAuthError::schema()),
     ];
     components.schemas.extend(errors);
     for (name, header) in headers() {
@@ -152,7 +143,13 @@ fn headers() -> [(&'static str, Header); 7] {
                 "Seconds to wait before the next attempt.",
             ),
         ),
-        (CHALLENGE, header(text(), "What is missing, in the words of RFC 6750 section 3.")),
+        (
+            CHALLENGE,
+            header(
+                text(),
+                "What is missing, in the words of RFC 6750 section 3; on `/oauth` in those of RFC 7617.",
+            ),
+        ),
         (
             "Set-Cookie",
             header(
@@ -219,7 +216,7 @@ impl IntoParams for IdempotencyKey {
     }
 }
 
-fn security_schemes() -> [(&'static str, SecurityScheme); 5] {
+fn security_schemes() -> [(&'static str, SecurityScheme); 6] {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .description(Some("A session's JWT or a token. Where one is sent, cookies are not looked at."));
@@ -238,11 +235,15 @@ fn security_schemes() -> [(&'static str, SecurityScheme); 5] {
         "The value of the cookie `multica_csrf`, or `remoco_csrf` for a console session. A change by cookie \
          needs it.",
     );
+    let client = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Basic)
+        .description(Some("A client that the operator has configured: its id and its secret."));
     [
         (BEARER, SecurityScheme::Http(bearer.build())),
         (COOKIE, SecurityScheme::ApiKey(ApiKey::Cookie(cookie))),
         (CONSOLE_COOKIE, SecurityScheme::ApiKey(ApiKey::Cookie(console))),
         (REFRESH, SecurityScheme::ApiKey(ApiKey::Cookie(refresh))),
         (CSRF, SecurityScheme::ApiKey(ApiKey::Header(csrf))),
+        (CLIENT, SecurityScheme::Http(client.build())),
     ]
 }

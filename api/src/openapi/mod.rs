@@ -27,7 +27,7 @@ Bodies are JSON by content type, at most 1 MiB; unknown fields are ignored. Time
 UTC. Ids are UUIDs in any letter case. Every path answers with and without a trailing slash.
 
 Errors on `/auth` and `/api` are `{\"error\": \"sentence\"}`; on `/v1` they are problem documents \
-(RFC 9457) with a stable `code`. A `503` means that the server cannot know at the moment: it never \
+(RFC 9457) with a stable `code`; on `/oauth` they are those of RFC 6749. A `503` means that the server cannot know at the moment: it never \
 guesses yes.
 
 A request that creates may carry an `Idempotency-Key`: sent again within 24 hours by the same person to \
@@ -72,7 +72,7 @@ pub fn page() -> &'static str {
 
 /// Every route with its annotation.
 fn all() -> impl Iterator<Item = Route> {
-    routes::listed().into_iter().chain([routes::asked_by_proxies()])
+    routes::listed().into_iter().chain(routes::asked_by_proxies())
 }
 
 /// A schema by its name.

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{all, document, page};
-use crate::error::is_v1;
+use crate::error::Family;
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
@@ -104,10 +104,10 @@ fn refusals_speak_as_their_family() {
     let document = json();
     for (place, operation) in operations(&document) {
         let (_, path) = place.split_once(' ').expect("a method and a path");
-        let (schema, content_type) = if is_v1(path) {
-            ("Problem", "application/problem+json")
-        } else {
-            ("Refusal", "application/json")
+        let (schema, content_type) = match Family::of(path) {
+            Family::Refusal => ("Refusal", "application/json"),
+            Family::Problem => ("Problem", "application/problem+json"),
+            Family::OAuth => ("OAuthError", "application/json"),
         };
         let responses = operation["responses"].as_object().expect("responses");
         for (status, response) in responses {
@@ -184,6 +184,7 @@ fn routes_are_guarded_unless_they_say_otherwise() {
             "POST /auth/verify-code",
             "GET /health",
             "GET /healthz",
+            "POST /oauth/revoke",
             "GET /openapi.json",
             "GET /readyz",
             "POST /v1/sessions",

@@ -6,6 +6,7 @@ mod config;
 mod health;
 mod invitations;
 mod me;
+mod oauth;
 mod openapi;
 mod share_links;
 mod tokens;
@@ -31,7 +32,7 @@ use utoipa_axum::{router::UtoipaMethodRouter, routes};
 use crate::{
     error::{ApiError, Code},
     middleware,
-    request_json::BODY_BYTES_MAX,
+    request_body::BODY_BYTES_MAX,
     state::App,
 };
 
@@ -87,6 +88,8 @@ pub(crate) fn listed() -> Vec<Route> {
         routes!(v1::sessions::end_other_sessions),
         routes!(v1::sessions::current::end_current_session),
         routes!(v1::sessions::end_session),
+        routes!(oauth::introspect::introspect),
+        routes!(oauth::revoke::revoke),
         routes!(health::health),
         routes!(health::readyz),
         routes!(health::healthz),
@@ -96,8 +99,15 @@ pub(crate) fn listed() -> Vec<Route> {
 
 /// Asked by proxies about requests that are not for us. What stands here for one method is served
 /// for all of them, and for every path below: a proxy may pass both on.
-pub(crate) fn asked_by_proxies() -> Route {
-    routes!(auth::verify::verify_for_proxy)
+pub(crate) fn asked_by_proxies() -> [Route; 2] {
+    [routes!(auth::verify::verify_for_proxy), routes!(auth::verify::verify_kinds_for_proxy)]
+}
+
+/// Whether a route is asked once for each request that somebody sends elsewhere.
+pub(crate) fn is_asked_by_proxies(route: &str) -> bool {
+    let whole_or_below =
+        |path: &str| route.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    ["/auth/verify", "/auth/verify-only", "/oauth/introspect"].into_iter().any(whole_or_below)
 }
 
 /// Everything behind the door. Collections answer with and without a trailing slash.
@@ -115,7 +125,9 @@ pub fn router(app: App) -> NormalizePath<Router> {
     // others are theirs to judge.
     let by_proxies = Router::new()
         .route("/auth/verify", any(auth::verify::verify_for_proxy))
-        .route("/auth/verify/{*original}", any(auth::verify::verify_for_proxy));
+        .route("/auth/verify/{*original}", any(auth::verify::verify_for_proxy))
+        .route("/auth/verify-only/{kinds}", any(auth::verify::verify_kinds_for_proxy))
+        .route("/auth/verify-only/{kinds}/{*original}", any(auth::verify::verify_kinds_for_proxy));
     let routes = routes
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(app.clone(), middleware::admit))

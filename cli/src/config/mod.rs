@@ -1,5 +1,6 @@
 //! The configuration: read once from the environment, typed, and wrong in no silent way.
 
+mod clients;
 mod mail;
 mod nats;
 mod origin;
@@ -20,6 +21,7 @@ use chrono::TimeDelta;
 use ipnet::IpNet;
 use sqlx::postgres::PgConnectOptions;
 use tally_domain::{
+    credential::Plaintext,
     lifetime,
     login::Digits,
     signup::{SignupMode, SignupPolicy},
@@ -87,6 +89,8 @@ pub struct Config {
     pub verify_per_minute: u32,
     pub trusted_proxies: Vec<IpNet>,
     pub development_code: Option<Digits>,
+    /// Who may introspect credentials: id and secret.
+    pub clients: Vec<(String, Plaintext)>,
     pub google_client_id: Option<String>,
     /// How mail leaves; none: codes are printed to the log.
     pub mail: Option<tally_api::mail::MailSettings>,
@@ -158,6 +162,7 @@ impl Config {
             verify_per_minute: reader.count("RATE_LIMIT_AUTH_VERIFY").unwrap_or(20),
             trusted_proxies: read_proxies(reader),
             development_code: read_development_code(reader, production),
+            clients: clients::read(reader, production),
             google_client_id: reader.text("GOOGLE_CLIENT_ID"),
             providers: providers::read(reader, production),
             master_key: reader.mapped("TALLY_MASTER_KEY", secrets::parse_master_key),

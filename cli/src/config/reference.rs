@@ -182,6 +182,11 @@ pub const SETTINGS: &[Setting] = &[
         "How long a replica may answer from memory without hearing from the database, 200 to 10000. A revocation takes at most a little longer when a replica is dead.",
     ),
     setting(
+        "TALLY_OAUTH_CLIENTS",
+        "none",
+        "Comma-separated services that may ask `/oauth/introspect`, each as `id:secret`. In production a secret has at least 32 characters; none holds a comma.",
+    ),
+    setting(
         "NATS_URL",
         "none: with several replicas a revocation waits for `TALLY_LEASE_MS`",
         "Comma-separated addresses of a NATS server (2.9 or newer) or its cluster: `nats://…`, or `tls://…`.",

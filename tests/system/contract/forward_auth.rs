@@ -133,6 +133,38 @@ async fn forward_auth_needs_the_original_method() {
     refused(403, two, twice).await;
 }
 
+/// A location may list the kinds of credential that it takes; no query and no header of a client's adds
+/// to the list.
+#[tokio::test]
+async fn forward_auth_takes_the_kinds_that_a_location_lists() {
+    let client = client().await;
+    let login = person("proxy-kinds").await;
+    let (id, token) = client.mint(&login.token, "laptop").await;
+    let ask = |kinds: &str, credential: &str| {
+        let path = format!("/auth/verify-only/{kinds}");
+        client.get(&path).header("x-original-method", "GET").bearer_auth(credential)
+    };
+    let tokens = "daemon_token,personal_access_token";
+    assert_is(&expect(200, ask(tokens, &token)).await, &login, &id, "personal_access_token");
+    for path in [
+        "session",
+        "session/original/path",
+        "session?kinds=personal_access_token",
+        "session/personal_access_token",
+    ] {
+        expect(200, ask(path, &login.token)).await;
+        let answer = refused(403, "only this may enter here: session", ask(path, &token)).await;
+        let challenge = "Bearer realm=\"tallystick\", error=\"insufficient_scope\"";
+        assert_eq!(answer.header("www-authenticate"), Some(challenge));
+    }
+    refused(403, "only this may enter here: daemon token", ask("daemon_token", &token)).await;
+    refused(401, "invalid token", ask("session", UNKNOWN_TOKEN)).await;
+    for misspelt in ["sessions", "session,", ",", "session,%20personal_access_token", "Session"] {
+        let answer = expect(403, ask(misspelt, &login.token)).await;
+        assert!(answer.text.contains("known are session, console_session,"), "{misspelt}: {}", answer.text);
+    }
+}
+
 /// Envoy asks with the original method, and with the original path behind the prefix.
 #[tokio::test]
 async fn forward_auth_takes_the_request_as_envoy_sends_it() {

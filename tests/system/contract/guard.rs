@@ -205,7 +205,12 @@ async fn without_the_database_the_answer_is_503_and_never_a_yes() {
     let url = postgres.url(&options);
     let server = Server::start(
         BINARY,
-        &[("DATABASE_URL", &url), ("APP_ENV", "development"), ("TALLY_BIND", "127.0.0.1")],
+        &[
+            ("DATABASE_URL", &url),
+            ("APP_ENV", "development"),
+            ("TALLY_BIND", "127.0.0.1"),
+            ("TALLY_OAUTH_CLIENTS", "gateway:hunter2"),
+        ],
     )
     .await;
     let client = server.client();
@@ -232,6 +237,9 @@ async fn without_the_database_the_answer_is_503_and_never_a_yes() {
         client.post("/api/tokens", &json!({ "name": "x" })).bearer_auth(&token),
         delete(&client, &format!("/api/tokens/{id}"), &login.token),
         client.post("/auth/logout", &json!({})).bearer_auth(&login.token),
+        client.form("/oauth/introspect", &[("token", &token)]).basic_auth("gateway", Some("hunter2")),
+        client.post("/oauth/introspect", &json!([&revoked, &token])).basic_auth("gateway", Some("hunter2")),
+        client.form("/oauth/revoke", &[("token", &token)]),
     ];
     let answers = asked.map(async |request| {
         let asked = Instant::now();

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::world::World;
 use crate::support::{
-    address,
+    UNKNOWN_TOKEN, address,
     issuers::{GOOGLE_REDIRECT, account, google_code, site},
     past::claims,
     team::slug,
@@ -19,6 +19,8 @@ pub struct Asked {
     pub query: Option<(&'static str, String)>,
     pub headers: Vec<(&'static str, &'static str)>,
     pub body: Option<Value>,
+    /// In place of a body: a form.
+    pub form: Option<Vec<(&'static str, &'static str)>>,
 }
 
 impl Asked {
@@ -77,6 +79,14 @@ pub async fn request(route: &str, variant: &str, world: &World) -> Option<Asked>
             Asked { query: Some(("workspace", world.team().await.id.clone())), ..plain() }
         }
         "GET /v1/audit" => plain(),
+        "GET /auth/verify-only/{kinds}" => Asked {
+            open: vec!["personal_access_token".to_owned()],
+            headers: vec![("x-original-method", "GET")],
+            ..plain()
+        },
+        "POST /oauth/introspect" | "POST /oauth/revoke" => {
+            Asked { form: Some(vec![("token", UNKNOWN_TOKEN)]), ..plain() }
+        }
         "GET /ws" => Asked {
             query: Some(("workspace_id", world.team().await.id.clone())),
             // The key is the one of RFC 6455 section 1.3.

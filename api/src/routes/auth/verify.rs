@@ -4,13 +4,22 @@
 //! A yes is 200 without a body and with the identity headers that the proxy hands on. A no is 401
 //! or 403, because nginx makes 500 of anything else, and 503 when it cannot be known. Envoy sends
 //! the method and, behind its `path_prefix`, the path of the original request: any of them will do.
+//!
+//! A location may list the kinds of credential that it takes, in the path and not in the query: what
+//! proxies put in the place of a client's query differs, and some hand it on.
+
+use std::collections::HashMap;
 
 use axum::{
-    extract::{Request, State},
+    extract::{Path, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode},
     response::{IntoResponse, Response},
 };
-use tally_domain::{Action, Principal, authorize, policy::Act};
+use tally_domain::{
+    Action, Principal, PrincipalKind, authorize,
+    credential::{CredentialKind, KINDS},
+    policy::Act,
+};
 
 use crate::{
     error::ApiError,
@@ -59,11 +68,73 @@ impl Act for EnterByProxy {
     ))
 )]
 pub async fn verify_for_proxy(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    enter(&app, request, None).await
+}
+
+/// Ask, as a proxy, whose request this is, where only some kinds of credential may enter
+///
+/// As `/auth/verify`, for a location that lists the kinds that it takes.
+#[utoipa::path(
+    get,
+    path = "/auth/verify-only/{kinds}",
+    params(
+        (
+            "kinds" = String,
+            Path,
+            description = "Separated by commas, such as `session,personal_access_token`",
+            pattern = "^[a-z_]+(,[a-z_]+)*$"
+        ),
+        (
+            "X-Original-Method" = Option<String>,
+            Header,
+            pattern = "^[-!#$%&'*+.^_`|~0-9A-Za-z]+$",
+            description = "As for `/auth/verify`"
+        )
+    ),
+    security(("bearer" = []), ("cookie" = []), ("cookie" = [], "csrf" = [])),
+    responses((
+        status = 200,
+        description = "It may pass",
+        headers(
+            ("X-User-ID" = Uuid, description = "The person"),
+            ("X-Credential-ID" = Uuid, description = "What the person showed"),
+            ("X-Actor-Kind", description = "`person`"),
+            ("X-Actor-Source", description = "The kind of credential, such as `session`")
+        )
+    ))
+)]
+pub async fn verify_kinds_for_proxy(
+    State(app): State<App>,
+    Path(open): Path<HashMap<String, String>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let kinds = kinds(open.get("kinds").map_or("", String::as_str))?;
+    enter(&app, request, Some(&kinds)).await
+}
+
+/// The kinds that a location lists. One that is misspelt lets nobody in: 403, because nginx makes 500 of
+/// what would say better whose fault it is.
+fn kinds(listed: &str) -> Result<Vec<CredentialKind>, ApiError> {
+    let kind = |name: &str| KINDS.iter().find(|row| row.name == name).map(|row| row.kind);
+    let kinds: Option<Vec<CredentialKind>> = listed.split(',').map(kind).collect();
+    kinds.ok_or_else(|| {
+        let known = KINDS.map(|row| row.name).join(", ");
+        ApiError::forbidden(format!("the location lists an unknown kind of credential; known are {known}"))
+    })
+}
+
+async fn enter(app: &App, request: Request, kinds: Option<&[CredentialKind]>) -> Result<Response, ApiError> {
     let headers = request.headers();
     let method = original_method(request.method(), headers)?;
     let shown = credential_of(&method, request.uri().path(), headers)?;
-    let principal = verify(&app, &shown).await?;
+    let principal = verify(app, &shown).await?;
     authorize(principal, EnterByProxy)?;
+    if let Some(kinds) = kinds
+        && !kinds.iter().any(|kind| principal.kind() == PrincipalKind::Credential(*kind))
+    {
+        let nouns: Vec<&str> = kinds.iter().map(|kind| kind.row().noun).collect();
+        return Err(ApiError::insufficient_scope(format!("only this may enter here: {}", nouns.join(", "))));
+    }
     let mut response = StatusCode::OK.into_response();
     identify(response.headers_mut(), &principal);
     Ok(response)

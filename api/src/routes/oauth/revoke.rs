@@ -1,0 +1,113 @@
+//! `POST /oauth/revoke`: whoever holds a credential may end it (RFC 7009).
+
+use axum::{
+    extract::{FromRequest, Request, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use tally_domain::{
+    PersonCredential, Principal,
+    credential::{Plaintext, Recognised, recognise},
+    refresh_token::RefreshToken,
+    session::RevokeRefreshToken,
+};
+use tally_events::CredentialId;
+use tally_projections::credentials::{Holding, find_holding};
+use tally_store::RequestContext;
+use utoipa::ToSchema;
+
+use crate::{
+    error::ApiError,
+    execute::never,
+    guard::{Caller, context_of},
+    request_form::RequestForm,
+    routes::{effective, tokens, v1::sessions::end_with_those_below},
+    state::App,
+};
+
+/// What ends.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a form is read parameter by parameter; this tells the document of them")]
+struct RevocationForm {
+    /// A token, a session's JWT, or a refresh token.
+    #[schema(min_length = 1)]
+    token: String,
+    /// Whether every token below it in its line goes with it.
+    line: Option<bool>,
+}
+
+/// End the credential that is shown
+///
+/// To hold it is enough: no other credential is asked for, and cookies are not looked at. With the
+/// answer no replica accepts it any more. Unknown ones answer the same, and nothing happens (RFC 7009
+/// section 2.2). A refresh token ends its session. `token_type_hint` is not needed.
+#[utoipa::path(
+    post,
+    path = "/oauth/revoke",
+    request_body(content = RevocationForm, content_type = "application/x-www-form-urlencoded"),
+    security(()),
+    responses((status = 200, description = "It is revoked", headers(("X-Log-Position"), ("X-Revocation"))))
+)]
+pub async fn revoke(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let context = context_of(&parts);
+    let form = RequestForm::from_request(Request::from_parts(parts, body), &app).await?;
+    let shown = Plaintext::new(form.require("token")?);
+    let line = match form.get("line") {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(ApiError::bad_request("line must be true or false")),
+    };
+    let headers = match recognise(shown.expose()) {
+        Some(Recognised::Token(_)) => revoke_token(&app, &shown, line, context).await?,
+        Some(Recognised::Jwt) => end_session(&app, &shown, line, context).await?,
+        None => end_by_refresh_token(&app, &shown, context).await?,
+    };
+    Ok((StatusCode::OK, headers.unwrap_or_default()).into_response())
+}
+
+/// Also one that is revoked already or has expired, and one of a suspended account: it is told when that
+/// holds everywhere.
+async fn revoke_token(
+    app: &App,
+    shown: &Plaintext,
+    line: bool,
+    context: RequestContext,
+) -> Result<Option<HeaderMap>, ApiError> {
+    let Some(Holding { user, id, expires_at, revoked }) = find_holding(app.pool(), shown.hash()).await?
+    else {
+        return Ok(None);
+    };
+    let credential = PersonCredential::PersonalAccessToken { id, expires_at };
+    let caller = Caller { principal: Principal::Person { user, credential }, context };
+    // One that is dead speaks for nothing but itself.
+    let done = tokens::revoke(app, &caller, CredentialId::Token(id), line && !revoked).await?;
+    Ok(Some(effective(&done)))
+}
+
+async fn end_session(
+    app: &App,
+    shown: &Plaintext,
+    line: bool,
+    context: RequestContext,
+) -> Result<Option<HeaderMap>, ApiError> {
+    let Some(named) = app.settings.signer.check(shown.expose()) else { return Ok(None) };
+    let caller = Caller { principal: named.principal(), context };
+    let done = end_with_those_below(app, caller.principal, context, named.session).await?;
+    if line && !done.executed.outcome.is_empty() {
+        let revoked = tokens::revoke(app, &caller, CredentialId::Session(named.session), line).await?;
+        return Ok(Some(effective(&revoked)));
+    }
+    Ok(Some(effective(&done)))
+}
+
+async fn end_by_refresh_token(
+    app: &App,
+    shown: &Plaintext,
+    context: RequestContext,
+) -> Result<Option<HeaderMap>, ApiError> {
+    let Some(shown) = RefreshToken::read(shown, app.keys().refresh_token()) else { return Ok(None) };
+    let command = RevokeRefreshToken { shown };
+    let done = app.execute(Principal::Anonymous, command, context, never).await?;
+    Ok(Some(effective(&done)))
+}
