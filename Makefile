@@ -34,7 +34,7 @@ timing: postgresql ## Look whether the time the login door takes tells who has a
 FIGURE ?= all
 
 .PHONY: bench
-bench: postgresql wrk peers ## Measure every figure beside its baseline, in half an hour; FIGURE=mints: that one
+bench: postgresql wrk nats-server peers ## Measure every figure beside its baseline, in half an hour; FIGURE=mints: that one
 	@cargo build --release --package tally --package tally-bench
 	@./target/release/tally-bench $(FIGURE)
 

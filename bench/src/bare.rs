@@ -21,12 +21,17 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sqlx::{PgPool, postgres::PgConnectOptions};
+use sqlx::{Connection, PgConnection, PgPool, postgres::PgConnectOptions};
 use tally_tests::{Scratch, scratch::Guarded};
 use tokio::net::TcpListener;
 use tower::ServiceExt;
 
-use crate::{Result, bench, http::Answer, verify};
+use crate::{
+    Result,
+    bench::{self, Bench},
+    http::Answer,
+    verify,
+};
 
 /// What the handler does before it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -161,6 +166,17 @@ impl Process {
         BufReader::new(reader).read_line(&mut line)?;
         let address: SocketAddr = line.trim().parse().map_err(|_| "the bare handler did not start")?;
         Ok(Self { url: format!("http://{address}"), process, _scratch: scratch })
+    }
+
+    /// Starts it with a database of its own, in which it commits a row of `bare_commit` for each POST.
+    pub async fn committing(bench: &Bench, like: &Answer) -> Result<(Self, PgConnectOptions)> {
+        let database = bench.database().await?;
+        let mut connection = PgConnection::connect_with(&database).await?;
+        sqlx::query("create table bare_commit (id bigint generated always as identity primary key, at timestamptz not null default now())")
+            .execute(&mut connection)
+            .await?;
+        connection.close().await?;
+        Ok((Self::start(like, Before::Commit, Some(&bench.url(&database)))?, database))
     }
 
     pub fn url(&self) -> &str {

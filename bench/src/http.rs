@@ -13,6 +13,8 @@ use crate::{Result, product::Token, verify};
 /// An answer longer than this is none that is asked for here.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
+const JSON: &str = "application/json";
+
 pub struct Connection {
     stream: TcpStream,
     host: String,
@@ -48,12 +50,31 @@ impl Connection {
     }
 
     pub async fn patch(&mut self, path: &str, bearer: &str, body: &str) -> Result<Answer> {
-        self.send("PATCH", path, &[], Some(bearer), Some(body)).await
+        self.send("PATCH", path, &[], Some(bearer), Some((JSON, body))).await
     }
 
     /// Sends JSON that came by a proxy, from this address.
     pub async fn post_from(&mut self, address: &str, path: &str, body: &str) -> Result<Answer> {
-        self.send("POST", path, &[("X-Forwarded-For", address)], None, Some(body)).await
+        self.send("POST", path, &[("X-Forwarded-For", address)], None, Some((JSON, body))).await
+    }
+
+    pub async fn post(&mut self, path: &str, bearer: &str, body: &str) -> Result<Answer> {
+        self.send("POST", path, &[], Some(bearer), Some((JSON, body))).await
+    }
+
+    pub async fn delete(&mut self, path: &str, bearer: &str) -> Result<Answer> {
+        self.send("DELETE", path, &[], Some(bearer), None).await
+    }
+
+    /// Sends a body of some type, with this header for who it is.
+    pub async fn post_as(
+        &mut self,
+        authorization: &str,
+        path: &str,
+        content_type: &str,
+        body: &str,
+    ) -> Result<Answer> {
+        self.send("POST", path, &[("Authorization", authorization)], None, Some((content_type, body))).await
     }
 
     async fn send(
@@ -62,7 +83,7 @@ impl Connection {
         path: &str,
         headers: &[(&str, &str)],
         bearer: Option<&str>,
-        body: Option<&str>,
+        body: Option<(&str, &str)>,
     ) -> Result<Answer> {
         let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.host);
         // Writing to a text cannot fail.
@@ -72,10 +93,12 @@ impl Connection {
         if let Some(bearer) = bearer {
             let _ = write!(request, "Authorization: Bearer {bearer}\r\n");
         }
-        if let Some(body) = body {
-            let _ = write!(request, "Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+        let (content_type, body) = body.unwrap_or_default();
+        if !content_type.is_empty() {
+            let length = body.len();
+            let _ = write!(request, "Content-Type: {content_type}\r\nContent-Length: {length}\r\n");
         }
-        let _ = write!(request, "\r\n{}", body.unwrap_or_default());
+        let _ = write!(request, "\r\n{body}");
         self.stream.write_all(request.as_bytes()).await?;
         self.receive().await
     }

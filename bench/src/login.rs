@@ -10,13 +10,13 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::json;
-use sqlx::{PgPool, postgres::PgConnectOptions};
+use sqlx::postgres::PgConnectOptions;
 use tally_tests::Server;
 
 use crate::{
     Result,
-    bare::{Before, Process},
-    bench::{Bench, DEVELOPMENT_CODE, Side, check_rows, pool},
+    bare::Process,
+    bench::{Bench, DEVELOPMENT_CODE, Side, check_rows},
     cpu::Meter,
     drive::{Caller, drive},
     http::{Answer, Connection},
@@ -148,7 +148,6 @@ impl Side for Product {
 
 struct Bare {
     process: Process,
-    pool: PgPool,
     database: PgConnectOptions,
     connections: usize,
     numbers: Arc<AtomicU64>,
@@ -157,13 +156,8 @@ struct Bare {
 
 impl Bare {
     async fn start(bench: &Bench, connections: usize, like: &Answer) -> Result<Self> {
-        let database = bench.database().await?;
-        let pool = pool(&database).await?;
-        sqlx::query("create table bare_commit (id bigint generated always as identity primary key, at timestamptz not null default now())")
-            .execute(&pool)
-            .await?;
-        let process = Process::start(like, Before::Commit, Some(&bench.url(&database)))?;
-        Ok(Self { process, pool, database, connections, numbers: Arc::default(), acknowledged: 0 })
+        let (process, database) = Process::committing(bench, like).await?;
+        Ok(Self { process, database, connections, numbers: Arc::default(), acknowledged: 0 })
     }
 }
 
@@ -187,7 +181,6 @@ impl Side for Bare {
 
     async fn finish(self: Box<Self>, bench: &Bench) -> Result<()> {
         check_rows(&self.database, "select count(*) from bare_commit", 2 * self.acknowledged).await?;
-        self.pool.close().await;
         drop(self.process);
         bench.drop_database(&self.database).await
     }

@@ -13,15 +13,18 @@ mod cpu;
 mod drive;
 mod footprint;
 mod http;
+mod introspect;
 mod login;
 mod machine;
 mod mints;
 mod options;
+mod over_http;
 mod peers;
 mod product;
 mod render;
 mod replay;
 mod report;
+mod revoke;
 mod roles;
 mod rows;
 mod seed;
@@ -84,6 +87,10 @@ enum Name {
     Mints,
     /// Warm and cold verification over HTTP, against a bare handler and a bare SELECT
     Verify,
+    /// Introspection over HTTP, of one credential and of a hundred, against a bare handler
+    Introspect,
+    /// A revocation until it is effective on 1, 3 and 5 replicas, against a bare commit
+    Revoke,
     /// Whole logins over HTTP, against bare handler calls with as many commits
     Login,
     /// A change of role in a large workspace, against one in a small
@@ -102,20 +109,22 @@ impl Name {
     /// Whether it asks a database that has lived.
     const fn needs_seed(self) -> bool {
         match self {
-            Self::Verify | Self::Replay | Self::Audit | Self::Footprint => true,
-            Self::Appends | Self::Mints | Self::Login | Self::Roles | Self::Peers => false,
+            Self::Verify | Self::Introspect | Self::Replay | Self::Audit | Self::Footprint => true,
+            Self::Appends | Self::Mints | Self::Revoke | Self::Login | Self::Roles | Self::Peers => false,
         }
     }
 }
 
 /// In the order in which they are measured.
-const FIGURES: [Name; 9] = [
+const FIGURES: [Name; 11] = [
     Name::Appends,
     Name::Mints,
     Name::Peers,
     Name::Login,
+    Name::Revoke,
     Name::Roles,
     Name::Verify,
+    Name::Introspect,
     Name::Audit,
     Name::Footprint,
     // Last, because rebuilt tables are packed more tightly than any that has lived.
@@ -200,6 +209,8 @@ async fn measure(bench: &Bench, name: Name, seed: &mut Option<Seed>) -> Result<F
         Name::Peers => peers::measure(bench).await,
         Name::Login => login::measure(bench).await,
         Name::Verify => verify::measure(bench, seed()?).await,
+        Name::Introspect => introspect::measure(bench, seed()?).await,
+        Name::Revoke => revoke::measure(bench).await,
         Name::Roles => roles::measure(bench).await,
         Name::Replay => replay::measure(bench, seed()?).await,
         Name::Audit => audit::measure(bench, seed()?).await,

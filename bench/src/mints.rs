@@ -219,7 +219,7 @@ impl Side for OverHttp {
         self.acknowledged += counted.requests;
         self.wrk_runs += 1;
         let caught_up = CaughtUp::after(&self.pool).await?;
-        let sample = counted.sample(meter.stop()?);
+        let sample = counted.sample(1, meter.stop()?);
         Ok(caught_up.add_to(sample, counted.requests, counted.seconds()))
     }
 

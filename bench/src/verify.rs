@@ -12,7 +12,6 @@ use std::{
 
 use async_trait::async_trait;
 use sqlx::{Connection as _, PgConnection, PgPool, Row as _};
-use tally_tests::Server;
 
 use crate::{
     Result,
@@ -21,18 +20,16 @@ use crate::{
     cpu::Meter,
     drive::{Caller, drive, sample_of_calls},
     http::Connection,
+    over_http::{CONNECTIONS, OverHttp, Script, TOO_FEW},
     product::Token,
     report::{Figure, POSTGRES, Row, Sample},
     seed::Seed,
-    wrk,
 };
 
 /// Where forward authentication is asked. It says what the original method was, as a proxy would.
 pub const PATH: &str = "/auth/verify";
 /// Tokens that are asked for again and again.
-const WARM_TOKENS: usize = 100_000;
-const CONNECTIONS: usize = 64;
-const TOO_FEW: &str = "a cold round asked for a token twice: it needs more --events or fewer --seconds";
+pub const WARM_TOKENS: usize = 100_000;
 
 /// A random token of a file for each request.
 const WARM: &str = r#"
@@ -133,23 +130,9 @@ async fn warm(bench: &Bench, seed: &Seed) -> Result<Vec<Row>> {
     let mut connection = Connection::open(server.url()).await?;
     let like = connection.verify(&tokens[0]).await?;
     let bare = Process::start(&like, Before::Nothing, None)?;
-    let directory = seed.directory().to_owned();
-    let product = OverHttp {
-        name: "tally",
-        is_baseline: false,
-        url: server.url().to_owned(),
-        server: Running::Product(Box::new(server)),
-        directory: directory.clone(),
-        sends: Sends::Any(file.clone()),
-    };
-    let handler = OverHttp {
-        name: "bare handler",
-        is_baseline: true,
-        url: bare.url().to_owned(),
-        server: Running::Bare(bare),
-        directory,
-        sends: Sends::Any(file),
-    };
+    let script = Script { path: PATH, text: WARM.to_owned(), verdicts: 1 };
+    let product = OverHttp::product(server, seed, &script, file.clone());
+    let handler = OverHttp::bare("bare handler", bare, seed, &script, file);
     bench.take_turns("warm", vec![Box::new(product), Box::new(handler)]).await
 }
 
@@ -160,23 +143,10 @@ async fn cold(bench: &Bench, seed: &Seed) -> Result<Vec<Row>> {
     // The last token is in no slice that is ever reached by the product first.
     let like = Connection::open(server.url()).await?.verify(&slices.spare).await?;
     let bare = Process::start(&like, Before::Select, Some(&bench.url(&seed.database)))?;
-    let directory = seed.directory().to_owned();
-    let product = OverHttp {
-        name: "tally",
-        is_baseline: false,
-        url: server.url().to_owned(),
-        server: Running::Product(Box::new(server)),
-        directory: directory.clone(),
-        sends: Sends::Each { slices: slices.clone(), round: 0 },
-    };
-    let handler = OverHttp {
-        name: "bare handler with SELECT",
-        is_baseline: true,
-        url: bare.url().to_owned(),
-        server: Running::Bare(bare),
-        directory,
-        sends: Sends::Each { slices: slices.clone(), round: 0 },
-    };
+    let script = Script { path: PATH, text: COLD.to_owned(), verdicts: 1 };
+    let cold = |over_http| Cold { over_http, slices: slices.clone(), round: 0 };
+    let product = cold(OverHttp::product(server, seed, &script, PathBuf::new()));
+    let handler = cold(OverHttp::bare("bare handler with SELECT", bare, seed, &script, PathBuf::new()));
     let select = Select { pool: pool(&seed.database).await?, slices: slices.clone(), round: 0 };
     let options = tally_store::with_session_settings(seed.database.clone());
     let connection = PgConnection::connect_with(&options).await?;
@@ -231,60 +201,27 @@ impl Slices {
     }
 }
 
-enum Running {
-    Product(Box<Server>),
-    Bare(Process),
-}
-
-enum Sends {
-    /// Any of a file's tokens.
-    Any(PathBuf),
-    /// Each of the tokens of the next round.
-    Each { slices: Arc<Slices>, round: usize },
-}
-
-struct OverHttp {
-    name: &'static str,
-    is_baseline: bool,
-    url: String,
-    server: Running,
-    directory: PathBuf,
-    sends: Sends,
+/// Asks for each of the tokens of the next round.
+struct Cold {
+    over_http: OverHttp,
+    slices: Arc<Slices>,
+    round: usize,
 }
 
 #[async_trait]
-impl Side for OverHttp {
+impl Side for Cold {
     fn name(&self) -> String {
-        self.name.to_owned()
+        self.over_http.name()
     }
 
     fn is_baseline(&self) -> bool {
-        self.is_baseline
+        self.over_http.is_baseline()
     }
 
     async fn round(&mut self, bench: &Bench, length: Duration) -> Result<Sample> {
-        let server = match &mut self.server {
-            Running::Product(server) => server.process().id(),
-            Running::Bare(process) => process.id(),
-        };
-        let (script, file) = match &mut self.sends {
-            Sends::Any(file) => (WARM, file.clone()),
-            Sends::Each { slices, round } => {
-                *round += 1;
-                (COLD, slices.files[*round - 1].clone())
-            }
-        };
-        let connections = if bench.options.quick { 4 } else { CONNECTIONS };
-        let threads = wrk::threads(connections).to_string();
-        let file = file.to_str().ok_or("a temporary path is not UTF-8")?;
-        let url = format!("{}{PATH}", self.url);
-        let meter = bench.measure(Meter::CalledByChild { server })?;
-        let counted = wrk::run(&self.directory, &url, connections, length, script, &[file, &threads])?;
-        let sample = counted.sample(meter.stop()?);
-        if counted.repeated > 0 && !bench.options.quick {
-            return Err(TOO_FEW.into());
-        }
-        Ok(sample)
+        self.over_http.file.clone_from(&self.slices.files[self.round]);
+        self.round += 1;
+        self.over_http.round(bench, length).await
     }
 
     async fn finish(self: Box<Self>, _: &Bench) -> Result<()> {

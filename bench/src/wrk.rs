@@ -54,8 +54,11 @@ impl Counted {
         Duration::from_micros(self.micros).as_secs_f64()
     }
 
-    pub fn sample(&self, spent: Spent) -> Sample {
-        Sample::of_rate(self.requests, self.seconds(), spent).with(P50, self.p50).with(P99, self.p99)
+    /// As a rate of operations, of which each request was so many.
+    pub fn sample(&self, operations: u64, spent: Spent) -> Sample {
+        Sample::of_rate(self.requests * operations, self.seconds(), spent)
+            .with(P50, self.p50)
+            .with(P99, self.p99)
     }
 }
 

@@ -157,7 +157,7 @@ async fn an_array_is_answered_in_its_order() {
     "token is required"
 )]
 #[case::empty("application/x-www-form-urlencoded", "token=", 400, "token is required")]
-#[case::twice("application/x-www-form-urlencoded", "token=a&token=b", 400, "a parameter stands twice")]
+#[case::twice("application/x-www-form-urlencoded", "token=a&token=b", 400, "token stands twice")]
 #[case::object("application/json", r#"{"token":"a"}"#, 400, "invalid request body")]
 #[case::number("application/json", "[1]", 400, "invalid request body")]
 #[case::text(

@@ -158,7 +158,7 @@ async fn what_else_is_shown_does_not_count() {
 
 /// What is wrong with a request is named.
 #[rstest]
-#[case::twice("application/x-www-form-urlencoded", "token=a&token=b", 400, "a parameter stands twice")]
+#[case::twice("application/x-www-form-urlencoded", "token=a&token=b", 400, "token stands twice")]
 #[case::line("application/x-www-form-urlencoded", "token=a&line=yes", 400, "line must be true or false")]
 #[case::json(
     "application/json",

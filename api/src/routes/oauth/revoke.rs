@@ -53,7 +53,7 @@ pub async fn revoke(State(app): State<App>, request: Request) -> Result<Response
     let context = context_of(&parts);
     let form = RequestForm::from_request(Request::from_parts(parts, body), &app).await?;
     let shown = Plaintext::new(form.require("token")?);
-    let line = match form.get("line") {
+    let line = match form.get("line")? {
         None | Some("false") => false,
         Some("true") => true,
         Some(_) => return Err(ApiError::bad_request("line must be true or false")),
