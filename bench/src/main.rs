@@ -11,6 +11,7 @@ mod baselines;
 mod bench;
 mod cpu;
 mod drive;
+mod embedded;
 mod footprint;
 mod http;
 mod login;
@@ -84,6 +85,8 @@ enum Name {
     Mints,
     /// Warm and cold verification over HTTP, against a bare handler and a bare SELECT
     Verify,
+    /// Verification in another service's own process, against a plain map
+    Embedded,
     /// Whole logins over HTTP, against bare handler calls with as many commits
     Login,
     /// A change of role in a large workspace, against one in a small
@@ -102,20 +105,21 @@ impl Name {
     /// Whether it asks a database that has lived.
     const fn needs_seed(self) -> bool {
         match self {
-            Self::Verify | Self::Replay | Self::Audit | Self::Footprint => true,
+            Self::Verify | Self::Embedded | Self::Replay | Self::Audit | Self::Footprint => true,
             Self::Appends | Self::Mints | Self::Login | Self::Roles | Self::Peers => false,
         }
     }
 }
 
 /// In the order in which they are measured.
-const FIGURES: [Name; 9] = [
+const FIGURES: [Name; 10] = [
     Name::Appends,
     Name::Mints,
     Name::Peers,
     Name::Login,
     Name::Roles,
     Name::Verify,
+    Name::Embedded,
     Name::Audit,
     Name::Footprint,
     // Last, because rebuilt tables are packed more tightly than any that has lived.
@@ -200,6 +204,7 @@ async fn measure(bench: &Bench, name: Name, seed: &mut Option<Seed>) -> Result<F
         Name::Peers => peers::measure(bench).await,
         Name::Login => login::measure(bench).await,
         Name::Verify => verify::measure(bench, seed()?).await,
+        Name::Embedded => embedded::measure(bench, seed()?).await,
         Name::Roles => roles::measure(bench).await,
         Name::Replay => replay::measure(bench, seed()?).await,
         Name::Audit => audit::measure(bench, seed()?).await,

@@ -9,7 +9,8 @@ use tally_tests::Scratch;
 
 const BENCH: &str = env!("CARGO_BIN_EXE_tally-bench");
 /// Measured everywhere; the peers only where they were made.
-const FIGURES: [&str; 8] = ["appends", "mints", "login", "verify", "audit", "footprint", "replay", "roles"];
+const FIGURES: [&str; 9] =
+    ["appends", "mints", "login", "verify", "embedded", "audit", "footprint", "replay", "roles"];
 
 fn run(arguments: &[&str], report: &Path) -> (bool, String) {
     let output = Command::new(BENCH).args(arguments).arg("--report").arg(report).output().unwrap();
