@@ -14,7 +14,10 @@
 //! curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8081/whoami
 //! ```
 
-#![expect(clippy::disallowed_methods, reason = "this is a service of its own, with an environment of its own")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is a service of its own, with an environment of its own"
+)]
 
 use std::{env, error::Error, process::ExitCode};
 

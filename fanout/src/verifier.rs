@@ -57,9 +57,7 @@ impl VerifierSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// It may hold a password, so it is not repeated.
-    #[error(
-        "the database URL is not a PostgreSQL URL such as postgres://user:password@host:5432/database"
-    )]
+    #[error("the database URL is not a PostgreSQL URL such as postgres://user:password@host:5432/database")]
     DatabaseUrl,
     #[error("a verifier needs at least one connection for its lookups: set connections_max to 1 or more")]
     NoConnections,

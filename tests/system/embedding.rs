@@ -343,7 +343,10 @@ async fn a_wrong_setting_is_told_at_the_start_and_no_secret_with_it() {
     };
     let stranger = good.replace(ROLE, "stranger");
     let unprivileged = told(&[("DATABASE_URL", &stranger)]);
-    assert!(unprivileged.contains("docs/embedding.md") && unprivileged.contains("permission denied"), "{unprivileged}");
+    assert!(
+        unprivileged.contains("docs/embedding.md") && unprivileged.contains("permission denied"),
+        "{unprivileged}"
+    );
     let nobody = good.replace(ROLE, "nobody");
     assert!(told(&[("DATABASE_URL", &nobody)]).contains("docs/embedding.md"));
     let url = told(&[("DATABASE_URL", "mysql://root:hunter2@db/tally")]);

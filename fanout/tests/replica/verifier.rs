@@ -5,12 +5,19 @@ use std::{convert::Infallible, time::Duration};
 use axum::body::Body;
 use http::{Request, Response};
 use tally_domain::authorize;
-use tally_fanout::{CredentialId, CredentialKind, Unverified, Verified, Verifier, VerifierLayer, VerifierSettings};
+use tally_fanout::{
+    CredentialId, CredentialKind, Unverified, Verified, Verifier, VerifierLayer, VerifierSettings,
+};
 use tally_store::RequestContext;
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
 
-use crate::{Alone, BOUND, alone, cluster::Cluster, eventually, list, people::{mint_token, revoke}};
+use crate::{
+    Alone, BOUND, alone,
+    cluster::Cluster,
+    eventually, list,
+    people::{mint_token, revoke},
+};
 
 async fn connected(cluster: &Cluster) -> Verifier {
     let verifier = Verifier::connect(VerifierSettings::new(cluster.url())).await.unwrap();
