@@ -334,12 +334,14 @@ async fn a_wrong_setting_is_told_at_the_start_and_no_secret_with_it() {
     owner.execute("create role stranger login").await.unwrap();
     owner.close().await.unwrap();
     let good = site.settings[0].1.clone();
+    let scratch = Scratch::new();
+    let errors = scratch.path().join("errors");
     let told = |settings: &[(&str, &str)]| {
         let mut command = Command::new(example());
         command.env_clear().env("LISTEN", "127.0.0.1:0").envs(settings.iter().copied());
-        let output = command.stdin(Stdio::null()).output().unwrap();
-        assert!(!output.status.success());
-        String::from_utf8(output.stderr).unwrap()
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&errors).unwrap());
+        assert!(!scratch.spawn(&mut command).unwrap().wait().success());
+        fs::read_to_string(&errors).unwrap()
     };
     let stranger = good.replace(ROLE, "stranger");
     let unprivileged = told(&[("DATABASE_URL", &stranger)]);
