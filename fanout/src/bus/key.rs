@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn what_was_printed_is_read_and_nothing_else_is() {
         let key = BusKey::of(Key::from_bytes([7; KEY_BYTES]));
-        let text = key.expose();
+        let text = key.expose().to_string();
         assert_eq!(text.parse::<BusKey>().unwrap().0.expose(), key.0.expose());
         assert_eq!(format!("{key:?}"), "BusKey");
         // A master key is one of these, and must not be taken for this one.
