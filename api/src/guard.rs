@@ -22,7 +22,10 @@ use tally_domain::{
     credential::{CredentialHash, CredentialKind, Plaintext, Recognised, recognise},
 };
 use tally_events::RequestId;
-use tally_fanout::{Presented, VerifyError};
+use tally_fanout::{
+    Presented, VerifyError,
+    request::{Misspelt, bearer},
+};
 use tally_store::RequestContext;
 
 use crate::{
@@ -94,8 +97,8 @@ impl Shown {
 
 /// The one credential of a request. A Bearer, even a wrong one, is never passed over for a cookie.
 pub(crate) fn credential_of(method: &Method, path: &str, headers: &HeaderMap) -> Result<Shown, ApiError> {
-    if let Some(credential) = bearer(headers)? {
-        return Ok(Shown::bearer(credential));
+    if let Some(credential) = bearer(headers).map_err(|Misspelt| ApiError::invalid_token())? {
+        return Ok(Shown::bearer(Plaintext::new(credential)));
     }
     let (cookie, by) = cookie(path, headers)?.ok_or_else(ApiError::missing_authorization)?;
     if !is_safe(method) {
@@ -129,29 +132,6 @@ pub(crate) fn check_csrf(cookie: &str, headers: &HeaderMap) -> Result<(), ApiErr
 
 pub(crate) fn csrf_failed() -> ApiError {
     ApiError::forbidden("CSRF validation failed")
-}
-
-/// RFC 6750 section 2.1, the scheme in any letter case (RFC 9110 section 11.1).
-///
-/// Whatever begins like a Bearer was meant as one: misspelt, it is invalid and not absent, or the
-/// cookie would be used in its place. So are two headers, of which one reader takes the first and
-/// another the last.
-fn bearer(headers: &HeaderMap) -> Result<Option<Plaintext>, ApiError> {
-    const SCHEME: &str = "bearer";
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(ApiError::invalid_token());
-    }
-    let text = value.to_str().map_err(|_| ApiError::invalid_token())?.trim();
-    let Some((scheme, rest)) = text.split_at_checked(SCHEME.len()) else { return Ok(None) };
-    if !scheme.eq_ignore_ascii_case(SCHEME) {
-        return Ok(None);
-    }
-    if !rest.is_empty() && !rest.starts_with(' ') {
-        return Err(ApiError::invalid_token());
-    }
-    Ok(Some(Plaintext::new(rest.trim())))
 }
 
 /// Asks the replica what the credential is good for, where it was shown.

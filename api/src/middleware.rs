@@ -6,12 +6,13 @@ use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use futures::FutureExt;
 use tally_events::RequestId;
+use tally_fanout::request::strip_identity;
 use tokio::time::{Instant, timeout};
 use tracing::Level;
 use uuid::{Uuid, fmt::Hyphenated};
@@ -26,22 +27,6 @@ use crate::{
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A handler that takes longer is not waited for: its client is told to come back.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Identity headers. Only the server sets them, outbound; whoever sends one in is not believed.
-const IDENTITY: [&str; 12] = [
-    "x-user-id",
-    "x-user-email",
-    "x-user-name",
-    "x-agent-id",
-    "x-task-id",
-    "x-actor-source",
-    "x-actor-kind",
-    "x-credential-id",
-    "x-daemon-id",
-    "x-workspace-role",
-    "x-scopes",
-    "x-principal",
-];
 
 /// Around every route: a request comes in without forged headers and with a name; an answer goes out
 /// in the words of its family, with the headers every answer has, and is told in the log.
@@ -71,24 +56,6 @@ pub async fn admit(State(app): State<App>, request: Request, next: Next) -> Resu
     guard::check_origin(&app, &request)?;
     // A handler that does not end is not waited for.
     timeout(REQUEST_TIMEOUT, next.run(request)).await.map_err(|_| ApiError::unavailable())
-}
-
-/// Removes client-sent identity headers, in the underscore forms too that some servers fold in.
-fn strip_identity(headers: &mut HeaderMap) {
-    let is_forged = |name: &&HeaderName| {
-        let name = name.as_str().as_bytes();
-        name.first() == Some(&b'x') && IDENTITY.iter().any(|known| folds_into(name, known.as_bytes()))
-    };
-    // Nearly always there is none.
-    let forged: Vec<HeaderName> = headers.keys().filter(is_forged).cloned().collect();
-    for name in forged {
-        headers.remove(name);
-    }
-}
-
-fn folds_into(name: &[u8], known: &[u8]) -> bool {
-    let same = |(name, known): (&u8, &u8)| name == known || (*name == b'_' && *known == b'-');
-    name.len() == known.len() && name.iter().zip(known).all(same)
 }
 
 /// Names the request, in its events, its log line and its answer. A client's own UUID is kept.
@@ -140,26 +107,4 @@ impl Asked {
 fn panicked(_: &(dyn Any + Send)) -> Response {
     tracing::error!("a handler panicked");
     ApiError::new(Code::Internal, "internal error").into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What the server does not believe, no proxy of ours hands on.
-    #[test]
-    fn every_example_of_a_proxy_knows_every_identity_header() {
-        for (example, text) in [
-            ("nginx.conf", include_str!("../../docs/forward-auth/nginx.conf")),
-            ("Caddyfile", include_str!("../../docs/forward-auth/Caddyfile")),
-            ("traefik.yaml", include_str!("../../docs/forward-auth/traefik.yaml")),
-            ("envoy.yaml", include_str!("../../docs/forward-auth/envoy.yaml")),
-            ("forward-auth.md", include_str!("../../docs/forward-auth.md")),
-        ] {
-            let text = text.to_lowercase();
-            for name in IDENTITY {
-                assert!(text.contains(name), "{example} says nothing of {name}");
-            }
-        }
-    }
 }

@@ -11,6 +11,7 @@ mod baselines;
 mod bench;
 mod cpu;
 mod drive;
+mod embedded;
 mod footprint;
 mod http;
 mod introspect;
@@ -91,6 +92,8 @@ enum Name {
     Introspect,
     /// A revocation until it is effective on 1, 3 and 5 replicas, against a bare commit
     Revoke,
+    /// Verification in another service's own process, against a plain map
+    Embedded,
     /// Whole logins over HTTP, against bare handler calls with as many commits
     Login,
     /// A change of role in a large workspace, against one in a small
@@ -109,14 +112,19 @@ impl Name {
     /// Whether it asks a database that has lived.
     const fn needs_seed(self) -> bool {
         match self {
-            Self::Verify | Self::Introspect | Self::Replay | Self::Audit | Self::Footprint => true,
+            Self::Verify
+            | Self::Introspect
+            | Self::Embedded
+            | Self::Replay
+            | Self::Audit
+            | Self::Footprint => true,
             Self::Appends | Self::Mints | Self::Revoke | Self::Login | Self::Roles | Self::Peers => false,
         }
     }
 }
 
 /// In the order in which they are measured.
-const FIGURES: [Name; 11] = [
+const FIGURES: [Name; 12] = [
     Name::Appends,
     Name::Mints,
     Name::Peers,
@@ -125,6 +133,7 @@ const FIGURES: [Name; 11] = [
     Name::Roles,
     Name::Verify,
     Name::Introspect,
+    Name::Embedded,
     Name::Audit,
     Name::Footprint,
     // Last, because rebuilt tables are packed more tightly than any that has lived.
@@ -211,6 +220,7 @@ async fn measure(bench: &Bench, name: Name, seed: &mut Option<Seed>) -> Result<F
         Name::Verify => verify::measure(bench, seed()?).await,
         Name::Introspect => introspect::measure(bench, seed()?).await,
         Name::Revoke => revoke::measure(bench).await,
+        Name::Embedded => embedded::measure(bench, seed()?).await,
         Name::Roles => roles::measure(bench).await,
         Name::Replay => replay::measure(bench, seed()?).await,
         Name::Audit => audit::measure(bench, seed()?).await,

@@ -19,6 +19,7 @@ pub const GENERATOR: &str = "generator_us";
 /// Latency, microseconds.
 pub const P50: &str = "p50_us";
 pub const P99: &str = "p99_us";
+pub const P999: &str = "p99.9_us";
 /// For what is no rate: its unit is the row's.
 pub const VALUE: &str = "value";
 
@@ -217,7 +218,7 @@ pub struct Column {
     pub cell: fn(&Row) -> String,
 }
 
-const COLUMNS: [Column; 13] = [
+const COLUMNS: [Column; 14] = [
     Column { title: "case", is_number: false, cell: |row| row.case.clone() },
     Column { title: "side", is_number: false, cell: |row| row.side.clone() },
     Column { title: "per second", is_number: true, cell: |row| range(row, RATE) },
@@ -233,6 +234,7 @@ const COLUMNS: [Column; 13] = [
     Column { title: "generator", is_number: true, cell: |row| median(row, GENERATOR) },
     Column { title: "p50 ms", is_number: true, cell: |row| milliseconds(row, P50) },
     Column { title: "p99 ms", is_number: true, cell: |row| milliseconds(row, P99) },
+    Column { title: "p99.9 ms", is_number: true, cell: |row| milliseconds(row, P999) },
     Column { title: "lag at end", is_number: true, cell: |row| median(row, crate::mints::LAG) },
     Column {
         title: "per second, caught up",
@@ -257,7 +259,12 @@ fn median(row: &Row, quantity: &str) -> String {
 }
 
 fn milliseconds(row: &Row, quantity: &str) -> String {
-    row.summary.get(quantity).map(|summary| format!("{:.2}", summary.median / 1000.0)).unwrap_or_default()
+    let written = |summary: &Summary| {
+        let milliseconds = summary.median / 1000.0;
+        // What takes no microsecond is told in nanoseconds' digits.
+        if milliseconds < 0.01 { format!("{milliseconds:.5}") } else { format!("{milliseconds:.2}") }
+    };
+    row.summary.get(quantity).map(written).unwrap_or_default()
 }
 
 /// Three digits that say something; thousands set apart.

@@ -9,8 +9,19 @@ use tally_tests::Scratch;
 
 const BENCH: &str = env!("CARGO_BIN_EXE_tally-bench");
 /// Measured everywhere; the peers only where they were made.
-const FIGURES: [&str; 10] =
-    ["appends", "mints", "login", "revoke", "roles", "verify", "introspect", "audit", "footprint", "replay"];
+const FIGURES: [&str; 11] = [
+    "appends",
+    "mints",
+    "login",
+    "revoke",
+    "roles",
+    "verify",
+    "introspect",
+    "embedded",
+    "audit",
+    "footprint",
+    "replay",
+];
 
 fn run(arguments: &[&str], report: &Path) -> (bool, String) {
     let output = Command::new(BENCH).args(arguments).arg("--report").arg(report).output().unwrap();

@@ -132,7 +132,7 @@ impl Plaintext {
     /// The SHA-256 of the whole string: all that is stored of it.
     #[must_use]
     pub fn hash(&self) -> CredentialHash {
-        CredentialHash(Sha256::digest(self.0.as_bytes()).into())
+        CredentialHash::of(&self.0)
     }
 
     /// The first characters, for a person to tell tokens apart.
@@ -153,6 +153,12 @@ impl fmt::Debug for Plaintext {
 pub struct CredentialHash(pub [u8; 32]);
 
 impl CredentialHash {
+    /// Of a credential in the clear, whoever holds it.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        Self(Sha256::digest(text.as_bytes()).into())
+    }
+
     #[must_use]
     pub fn to_hex(self) -> String {
         hex::encode(self.0)

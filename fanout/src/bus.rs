@@ -4,6 +4,7 @@
 //! It makes things fast and never decides: a message that is lost is found by the next renewal,
 //! and a bus that is silent leaves the lease to run out. Without NATS it reaches this process alone.
 
+mod key;
 mod nats;
 mod reorder;
 mod wire;
@@ -11,14 +12,17 @@ mod wire;
 use std::sync::Arc;
 
 use tally_domain::dependency::invalidation;
-use tally_events::seal::Key;
-use tally_store::{Batch, Store};
+use tally_store::Batch;
 use tokio::sync::broadcast::{self, error::RecvError};
 
+pub use key::{BusKey, NotABusKey};
 pub use nats::{Nats, NatsError, NatsLogin, NatsSettings};
 pub(crate) use reorder::Reorder;
 
-use crate::protocol::{Acknowledgement, Message, Tag};
+use crate::{
+    protocol::{Acknowledgement, Message, Tag},
+    seat::Log,
+};
 use nats::Came;
 use wire::Frame;
 
@@ -26,11 +30,9 @@ use wire::Frame;
 /// the machine: what was committed to a history that is no longer followed must not be applied to the
 /// next.
 pub(crate) struct Bus {
-    feed: broadcast::Receiver<Arc<Batch>>,
+    feed: Option<broadcast::Receiver<Arc<Batch>>>,
     pub generation: u64,
     nats: Option<Nats>,
-    /// Authenticates what is said between processes.
-    key: Key,
     /// Somebody who is none of us spoke, and that was told.
     told_of_strangers: bool,
 }
@@ -52,14 +54,13 @@ pub(crate) enum Heard {
 }
 
 impl Bus {
-    pub(crate) fn new(store: &Store, generation: u64, nats: Option<Nats>) -> Self {
-        let key = store.keys().bus().clone();
-        Self { feed: store.subscribe(), generation, nats, key, told_of_strangers: false }
+    pub(crate) fn new(log: &Log, generation: u64, nats: Option<Nats>) -> Self {
+        Self { feed: log.commits(), generation, nats, told_of_strangers: false }
     }
 
     /// Another history is followed from here on.
-    pub(crate) fn begin_anew(&mut self, store: &Store, generation: u64) {
-        (self.feed, self.generation) = (store.subscribe(), generation);
+    pub(crate) fn begin_anew(&mut self, log: &Log, generation: u64) {
+        (self.feed, self.generation) = (log.commits(), generation);
     }
 
     /// Whether others may be heard: only then can what is missing still be on its way.
@@ -74,7 +75,7 @@ impl Bus {
     pub(crate) async fn hear(&mut self) -> Heard {
         loop {
             tokio::select! {
-                batch = self.feed.recv() => return match batch {
+                batch = committed(self.feed.as_mut()) => return match batch {
                     Ok(batch) => Heard::Batch(self.pass_on(batch)),
                     Err(RecvError::Lagged(_)) => Heard::Missed,
                     Err(RecvError::Closed) => Heard::Closed,
@@ -90,7 +91,7 @@ impl Bus {
     fn pass_on(&self, batch: Arc<Batch>) -> Said {
         let message = message(&batch);
         if let Some(nats) = self.connected() {
-            nats.send(wire::batch(&self.key, &message));
+            nats.send(wire::batch(nats.key(), &message));
         }
         Said { message, batch: Some(batch) }
     }
@@ -105,7 +106,7 @@ impl Bus {
                 return Some(Heard::Missed);
             }
         };
-        match wire::read(&self.key, &message.payload) {
+        match wire::read(self.nats.as_ref()?.key(), &message.payload) {
             Ok(Frame::Batch(message)) => Some(Heard::Batch(Said { message, batch: None })),
             Ok(Frame::Acknowledgement(told)) => Some(Heard::Acknowledgement(told)),
             Ok(Frame::ReadTheLog) => Some(Heard::Missed),
@@ -122,8 +123,15 @@ impl Bus {
     /// Tells the other replicas. Within one process the barrier reads the machine itself.
     pub(crate) fn acknowledge(&self, told: Option<Acknowledgement>) {
         if let (Some(nats), Some(told)) = (self.connected(), told) {
-            nats.send(wire::acknowledgement(&self.key, &told));
+            nats.send(wire::acknowledgement(nats.key(), &told));
         }
+    }
+}
+
+async fn committed(feed: Option<&mut broadcast::Receiver<Arc<Batch>>>) -> Result<Arc<Batch>, RecvError> {
+    match feed {
+        Some(feed) => feed.recv().await,
+        None => std::future::pending().await,
     }
 }
 

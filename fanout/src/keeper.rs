@@ -14,7 +14,7 @@ use crate::{
     outage::{Outage, TooLate},
     protocol::{Applied, RenewalAnswer, Renewed, ReplicaId},
     registry,
-    replica::Inner,
+    seat::Inner,
 };
 
 /// How long opening a connection, registering, and reading a page may take.
@@ -70,7 +70,7 @@ impl Link {
         let mut connection = if let Some(connection) = self.connection.take() {
             connection
         } else {
-            let options = self.inner.store.pool().connect_options();
+            let options = self.inner.log.pool.connect_options();
             timeout(ANSWER_TIMEOUT, PgConnection::connect_with(&options)).await.map_err(|_| TooLate)??
         };
         let done = timeout(limit, work(&mut connection)).await.map_err(|_| TooLate)?.map_err(Into::into)?;
@@ -118,13 +118,13 @@ async fn keep_once(inner: &Arc<Inner>, link: &mut Link) -> Result<Renewed, Failu
     let renewal = link.with(inner.settings.lease, async |c| registry::renew(c, &sent).await).await?;
     let now = mono::now();
     let answer = renewal.map(|renewal| {
-        inner.store.clock().observe(renewal.database_time, now.since(began));
+        inner.log.clock.observe(renewal.database_time, now.since(began));
         RenewalAnswer {
             tag: renewal.tag,
             head: renewal.head,
             leaf_at_applied: renewal.leaf_at_applied,
             leaf_at_head: renewal.leaf_at_head,
-            database_time: inner.store.clock().now(),
+            database_time: inner.log.clock.now(),
         }
     });
     let renewed = inner.change(|machine| machine.renewal_answered(&sent, answer, now));
@@ -163,14 +163,14 @@ pub(crate) async fn follow_log(inner: Arc<Inner>, nats: Option<Nats>) {
     let _last_word = LastWord(inner.clone(), "follows the log");
     let outage = Outage::new("reading the log");
     let mut link = Link::new(inner.clone());
-    let mut bus = Bus::new(&inner.store, inner.machine.read().generation(), nats);
+    let mut bus = Bus::new(&inner.log, inner.machine.read().generation(), nats);
     let mut early = Reorder::default();
     while !inner.machine.read().is_closed() {
         let generation = inner.machine.read().generation();
         if bus.generation != generation {
             inner.tell(Untold::Unknown);
             // What was on its way, and the connection, may be of the history that was left.
-            bus.begin_anew(&inner.store, generation);
+            bus.begin_anew(&inner.log, generation);
             early.clear();
             link.connection = None;
             catch_up(&inner, &mut link, &outage).await;
@@ -287,7 +287,7 @@ pub(crate) async fn clean_up(inner: Arc<Inner>) {
 }
 
 async fn clean_up_once(inner: &Inner, silence: Duration) -> Result<(), Failure> {
-    let pool = inner.store.pool();
+    let pool = &inner.log.pool;
     let marked =
         timeout(ANSWER_TIMEOUT, async { registry::mark_silent(&mut *pool.acquire().await?, silence).await });
     let marked = marked.await.map_err(|_| TooLate)??;

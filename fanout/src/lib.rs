@@ -14,10 +14,20 @@ mod overthrown;
 pub mod protocol;
 mod registry;
 mod replica;
+pub mod request;
+mod seat;
+mod verifier;
 
 pub use async_nats::ServerAddr as NatsServer;
-pub use bus::{Nats, NatsError, NatsLogin, NatsSettings};
+pub use bus::{BusKey, Nats, NatsError, NatsLogin, NatsSettings, NotABusKey};
 pub use news::News;
 pub use protocol::By;
 pub use registry::{Registered, registered};
-pub use replica::{Done, Effective, Presented, Replica, ReplicaSettings, ReplicaStatus, VerifyError};
+pub use replica::{
+    Done, Effective, LEASE_MIN, Presented, Replica, ReplicaSettings, ReplicaStatus, VerifyError,
+};
+pub use tally_domain::credential::CredentialKind;
+pub use tally_events::{CredentialId, UserId};
+pub use verifier::{
+    ConnectError, Unverified, Verified, Verifier, VerifierLayer, VerifierService, VerifierSettings,
+};

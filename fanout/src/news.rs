@@ -19,7 +19,7 @@ use crate::{
     bus::Said,
     keeper::{ANSWER_TIMEOUT, Failure, Link},
     registry,
-    replica::Inner,
+    seat::Inner,
 };
 
 /// Batches a listener may fall behind before it is told that it missed some.

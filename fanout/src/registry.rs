@@ -9,12 +9,14 @@ use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection, PgExecutor, postgres::types::PgInterval};
 use tally_domain::{Invalidation, dependency::invalidation};
 use tally_events::Position;
+use tally_projections::credentials::find_tokens;
 use tally_store::{ReadError, events_after};
 use uuid::Uuid;
 
 use crate::{
+    ReplicaSettings, mono,
     news::News,
-    protocol::{Leaf, Members, Page, RenewalSent, ReplicaId, Tag},
+    protocol::{Leaf, Machine, Members, Page, RenewalSent, ReplicaId, Tag},
 };
 
 /// Events in one read of the log.
@@ -38,6 +40,24 @@ pub(crate) async fn register(
 async fn move_epoch(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query!("update log_head set registry_epoch = registry_epoch + 1").execute(connection).await?;
     Ok(())
+}
+
+/// Does once whatever a process that only asks will ever do, and undoes it.
+pub(crate) async fn try_out(connection: &mut PgConnection) -> Result<(), ReadError> {
+    find_tokens(&mut *connection, &[]).await?;
+    let replica = ReplicaId(Uuid::new_v4());
+    let mut machine = Machine::new(ReplicaSettings::default().timing(), 0, 1);
+    machine.registered(replica);
+    let mut transaction = connection.begin().await?;
+    // Each in a savepoint of this one.
+    register(&mut transaction, replica, &[]).await?;
+    if let Some(sent) = machine.renewal_sent(mono::now())
+        && let Some(renewal) = renew(&mut transaction, &sent).await?
+    {
+        page(&mut transaction, renewal.head).await?;
+    }
+    remove(&mut transaction, &[replica.0]).await?;
+    Ok(transaction.rollback().await?)
 }
 
 /// What a renewal reads.

@@ -4,45 +4,35 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use parking_lot::{Mutex, RwLock};
-use sqlx::{Connection, PgConnection};
 use tally_domain::{
     Authorized, Command, PersonCredential, Principal, PrincipalKind, Verdict,
     credential::{CredentialHash, CredentialKind},
 };
 use tally_events::{Position, SessionId, UserId};
-use tally_projections::credentials::Standing;
 use tally_store::{ExecuteError, Executed, RequestContext, Store};
 use tokio::{
-    sync::{Notify, broadcast, mpsc, watch},
-    task::JoinHandle,
+    sync::broadcast,
     time::{sleep, timeout},
 };
-use uuid::Uuid;
 
 use crate::{
     bus::Nats,
-    keeper,
-    lookups::{self, Lookups},
-    mono,
-    news::{self, News, Publisher, Untold},
+    keeper, mono,
+    news::{self, News},
     protocol::{Barrier, By, Machine, Mono, Timing},
     registry,
+    seat::{Log, Seat},
 };
 
-/// Where it is noted what was overthrown, in 2 MiB. A verdict has two places: at a thousand
-/// revocations a second a bystander falls about every two minutes, and is looked up again.
-const OVERTHROWN_PLACES: usize = 1 << 18;
-/// Lookups under way at once at most: each carries all who came while the others were.
-const FLIGHTS_MAX: usize = 4;
-/// How long leaving may take before the row is left to those who clean up.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The shortest Δ there may be. Verifiers, which are not told what the replicas have, take this one:
+/// whatever a replica then waits for, it waits longer.
+pub const LEASE_MIN: Duration = Duration::from_millis(200);
 
 /// What a replica can be told.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplicaSettings {
     /// Δ: how long a replica may answer from memory after it last read the head. All replicas of a
-    /// database must have the same.
+    /// database must have the same, and none a shorter one than [`LEASE_MIN`].
     pub lease: Duration,
     /// ε: what clocks may drift apart in that time. All replicas must have the same.
     pub drift: Duration,
@@ -66,6 +56,11 @@ impl Default for ReplicaSettings {
 impl ReplicaSettings {
     pub(crate) const fn timing(&self) -> Timing {
         Timing { lease: self.lease, drift: self.drift }
+    }
+
+    fn checked(self) -> Self {
+        assert!(self.lease >= LEASE_MIN, "a lease of {:?} is shorter than verifiers take", self.lease);
+        self
     }
 }
 
@@ -154,58 +149,8 @@ pub struct ReplicaStatus {
 /// dropped its tasks end and its lease with them.
 #[derive(Clone)]
 pub struct Replica {
-    inner: Arc<Inner>,
-    tasks: Arc<Tasks>,
-}
-
-pub(crate) struct Inner {
-    pub store: Arc<Store>,
-    pub settings: ReplicaSettings,
-    /// Readers share it; every step of the protocol has it alone.
-    pub machine: Arc<RwLock<Machine>>,
-    /// Told after every step.
-    moved: watch::Sender<()>,
-    /// The log has more than was heard.
-    pub catch_up: Notify,
-    pub publisher: Publisher,
-    /// Rows of the list this process may have made.
-    pub rows: Mutex<Vec<Uuid>>,
-    lookups: Arc<Lookups>,
-}
-
-impl Inner {
-    /// One step of the protocol, and then everybody who waits for it.
-    pub(crate) fn change<T>(&self, step: impl FnOnce(&mut Machine) -> T) -> T {
-        let (done, garbage) = {
-            let mut machine = self.machine.write();
-            (step(&mut machine), machine.take_garbage())
-        };
-        // A million verdicts take a while to free; readers need not wait for that.
-        drop(garbage);
-        self.moved.send_replace(());
-        done
-    }
-
-    /// Tells those in the process who act on what was applied.
-    pub(crate) fn tell(&self, untold: Untold) {
-        self.publisher.publish(untold);
-    }
-
-    fn database_time(&self) -> DateTime<Utc> {
-        self.machine.read().database_time(mono::now()).unwrap_or_else(|| self.store.clock().now())
-    }
-}
-
-struct Tasks {
-    inner: Arc<Inner>,
-    handles: Mutex<Vec<JoinHandle<()>>>,
-}
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        self.inner.change(Machine::close);
-        self.handles.get_mut().iter().for_each(JoinHandle::abort);
-    }
+    store: Arc<Store>,
+    seat: Seat,
 }
 
 impl Replica {
@@ -214,51 +159,29 @@ impl Replica {
     /// and say so; without, a revocation waits until every lease from before is over.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// Outside of a tokio runtime, and for a lease shorter than [`LEASE_MIN`].
     #[must_use]
     pub fn join(store: Arc<Store>, settings: ReplicaSettings, nats: Option<Nats>) -> Self {
-        let machine = Machine::new(settings.timing(), settings.capacity, OVERTHROWN_PLACES);
-        let (replica, untold) = Self::of(store, settings, machine);
-        replica.tasks.handles.lock().extend([
-            tokio::spawn(keeper::keep_lease(replica.inner.clone())),
-            tokio::spawn(keeper::follow_log(replica.inner.clone(), nats)),
-            tokio::spawn(news::tell(replica.inner.clone(), untold)),
-            tokio::spawn(keeper::clean_up(replica.inner.clone())),
-        ]);
-        replica
+        let (seat, untold) = Seat::take(Log::of(store.clone()), settings.checked(), nats);
+        seat.spawn(news::tell(seat.inner.clone(), untold));
+        seat.spawn(keeper::clean_up(seat.inner.clone()));
+        Self { store, seat }
     }
 
     /// A process that comes and goes, such as a command line: it is in no list and remembers nothing.
+    ///
+    /// # Panics
+    /// For a lease shorter than [`LEASE_MIN`].
     #[must_use]
     pub fn observer(store: Arc<Store>, settings: ReplicaSettings) -> Self {
-        Self::of(store, settings, Machine::observer(settings.timing())).0
-    }
-
-    fn of(store: Arc<Store>, settings: ReplicaSettings, machine: Machine) -> (Self, mpsc::Receiver<Untold>) {
-        let machine = Arc::new(RwLock::new(machine));
-        // A quarter of the pool stays for commands, and for everything else that uses it.
-        let flights_max = FLIGHTS_MAX.min(store.pool().options().get_max_connections() as usize * 3 / 4);
-        let look = lookups::in_postgres(store.pool().clone());
-        let lookups = Lookups::new(look, machine.clone(), flights_max, settings.verify_deadline);
-        let (publisher, untold) = Publisher::new();
-        let inner = Inner {
-            store,
-            settings,
-            machine,
-            moved: watch::Sender::new(()),
-            catch_up: Notify::new(),
-            publisher,
-            rows: Mutex::new(Vec::new()),
-            lookups: Arc::new(lookups),
-        };
-        let inner = Arc::new(inner);
-        let tasks = Tasks { inner: inner.clone(), handles: Mutex::new(Vec::new()) };
-        (Self { inner, tasks: Arc::new(tasks) }, untold)
+        let settings = settings.checked();
+        let (seat, _) = Seat::new(Log::of(store.clone()), settings, Machine::observer(settings.timing()));
+        Self { store, seat }
     }
 
     #[must_use]
     pub fn store(&self) -> &Arc<Store> {
-        &self.inner.store
+        &self.store
     }
 
     /// Whether a credential is good, and whose it is.
@@ -269,22 +192,7 @@ impl Replica {
     /// # Errors
     /// A no, or that it cannot be known.
     pub async fn verify(&self, presented: &Presented) -> Result<Verdict, VerifyError> {
-        if let Some(verdict) = self.remembered(&presented.hash()) {
-            return Ok(verdict);
-        }
-        let found = self.inner.lookups.find(*presented).await.ok_or(VerifyError::Unavailable)?;
-        match found.standing {
-            Standing::Invalid => Err(VerifyError::Invalid),
-            Standing::Suspended => Err(VerifyError::Suspended),
-            Standing::Live(verdict) => {
-                let now = self.inner.database_time();
-                if verdict.expires_at().is_none_or(|at| now < at) {
-                    Ok(verdict)
-                } else {
-                    Err(VerifyError::Invalid)
-                }
-            }
-        }
+        self.seat.verify(presented).await
     }
 
     /// The part of [`verify`](Self::verify) that needs no database and does not wait: a yes from
@@ -294,14 +202,14 @@ impl Replica {
     /// session that means that this very JWT was checked.
     #[must_use]
     pub fn remembered(&self, hash: &CredentialHash) -> Option<Verdict> {
-        self.inner.machine.read().answer(hash, mono::now)
+        self.seat.remembered(hash)
     }
 
     /// What this replica applies from now on, in order, also where other replicas committed it. Whoever
     /// falls far behind is told so, and cannot know what they missed.
     #[must_use]
     pub fn news(&self) -> broadcast::Receiver<News> {
-        self.inner.publisher.subscribe()
+        self.seat.inner.publisher.subscribe()
     }
 
     /// Executes a command; one that revokes is answered only when no replica says yes any more.
@@ -313,7 +221,7 @@ impl Replica {
         command: &Authorized<C>,
         request: RequestContext,
     ) -> Result<Done<C::Outcome>, ExecuteError<C::Refusal>> {
-        let executed = self.inner.store.execute(command, request).await;
+        let executed = self.store.execute(command, request).await;
         // Never earlier: a lease may be taken until the commit is visible.
         let t0 = mono::now();
         // R8: whatever asserts "revoked" waits, and "already so" and a replay assert it too.
@@ -331,11 +239,11 @@ impl Replica {
 
     /// R7: waits until everyone has acknowledged, or until no lease from before can be valid.
     async fn make_effective(&self, position: Position, t0: Mono) -> Effective {
-        let inner = &self.inner;
+        let inner = &self.seat.inner;
         let by_time = t0.after(inner.settings.timing().bound());
         // Read after the reply, together with the history it is of: a commit's own reply does not
         // name that, and an epoch alone could be of another.
-        let members = timeout(by_time.since(mono::now()), registry::members(inner.store.pool())).await;
+        let members = timeout(by_time.since(mono::now()), registry::members(&inner.log.pool)).await;
         let members = match members {
             Ok(Ok(members)) => Some(members),
             Ok(Err(error)) => {
@@ -376,64 +284,30 @@ impl Replica {
     /// How far this replica has applied the log; zero for an observer.
     #[must_use]
     pub fn applied(&self) -> Position {
-        self.inner.machine.read().applied()
+        self.seat.applied()
     }
 
     /// Waits until the log is applied as far as `position`; false when it takes too long.
     pub async fn wait_applied(&self, position: Position, deadline: Duration) -> bool {
-        let mut moved = self.inner.moved.subscribe();
+        let mut moved = self.seat.inner.moved.subscribe();
         let reached = async { while self.applied() < position && moved.changed().await.is_ok() {} };
         timeout(deadline, reached).await.is_ok()
     }
 
     #[must_use]
     pub fn status(&self) -> ReplicaStatus {
-        let machine = self.inner.machine.read();
-        ReplicaStatus {
-            registered: machine.replica().is_some(),
-            lease_valid: machine.lease().is_some_and(|lease| lease.holds(mono::now())),
-            applied: machine.applied(),
-            cached: machine.cached(),
-            cached_bytes: machine.cached_bytes(),
-        }
+        self.seat.status()
     }
 
     /// How long ago the renewal was sent that this replica answers from memory by; none without.
     #[must_use]
     pub fn lease_age(&self) -> Option<Duration> {
-        let lease = self.inner.machine.read().lease()?;
-        Some(mono::now().since(lease.since))
+        self.seat.lease_age()
     }
 
     /// R9: stops answering from memory, ends the tasks and leaves the list, so that nobody waits for
     /// this process any more. Bounded in time; what could not be deleted is cleaned up by others.
     pub async fn leave(&self) {
-        self.inner.change(Machine::close);
-        let tasks = std::mem::take(&mut *self.tasks.handles.lock());
-        for task in &tasks {
-            task.abort();
-        }
-        let leaving = async {
-            for task in tasks {
-                // Aborted: that it says so is no news.
-                drop(task.await);
-            }
-            let rows = std::mem::take(&mut *self.inner.rows.lock());
-            if rows.is_empty() {
-                return Ok(());
-            }
-            let mut connection =
-                PgConnection::connect_with(&self.inner.store.pool().connect_options()).await?;
-            registry::remove(&mut connection, &rows).await?;
-            connection.close().await
-        };
-        match timeout(LEAVE_TIMEOUT, leaving).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "this replica did not leave the list; the others will take it off"
-            ),
-            Err(_) => tracing::warn!("leaving the list took too long; the others will take this replica off"),
-        }
+        self.seat.leave().await;
     }
 }

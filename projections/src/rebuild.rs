@@ -383,8 +383,8 @@ async fn flip(
     Ok((position, began.elapsed()))
 }
 
-/// Who may do what with the live table, as statements for the new one. Without them the serving
-/// role, where it is not the owner, would lose its tables.
+/// Who may do what with the live table and its columns, as statements for the new one. Without them the
+/// serving role, where it is not the owner, would lose its tables, and verifiers what they read.
 async fn grants(connection: &mut PgConnection, table: &str) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(
         "select format('grant %s on rebuild.%I to %s%s', a.privilege_type, c.relname,
@@ -392,6 +392,12 @@ async fn grants(connection: &mut PgConnection, table: &str) -> Result<Vec<String
                        case when a.is_grantable then ' with grant option' else '' end)
            from pg_class c cross join lateral aclexplode(c.relacl) as a
           where c.oid = $1::text::regclass and a.grantee <> c.relowner
+         union all
+         select format('grant %s (%I) on rebuild.%I to %s%s', a.privilege_type, f.attname, c.relname,
+                       case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end,
+                       case when a.is_grantable then ' with grant option' else '' end)
+           from pg_class c join pg_attribute f on f.attrelid = c.oid cross join lateral aclexplode(f.attacl) as a
+          where c.oid = $1::text::regclass
          union all
          select format('alter table rebuild.%I owner to %I', c.relname, pg_get_userbyid(c.relowner))
            from pg_class c where c.oid = $1::text::regclass",

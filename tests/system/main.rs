@@ -5,6 +5,7 @@
 mod architecture;
 mod canary;
 mod contract;
+mod embedding;
 mod faults;
 mod hostile;
 mod mail;

@@ -6,6 +6,7 @@ mod projections;
 mod replicas;
 mod session;
 mod user;
+mod verifier;
 
 use clap::Subcommand;
 
@@ -25,6 +26,9 @@ pub enum Command {
     /// Suspend and reinstate people
     #[command(subcommand)]
     User(user::Command),
+    /// What services need that verify tokens in their own process
+    #[command(subcommand)]
+    Verifier(verifier::Command),
     /// Check the settings, or print their reference
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -47,6 +51,7 @@ pub async fn run(command: Command, json: bool) -> Result<(), Failure> {
         Command::Projections(command) => projections::run(command, json).await,
         Command::Replicas => replicas::run(json).await,
         Command::User(command) => user::run(command, json).await,
+        Command::Verifier(command) => verifier::run(command, json).await,
         Command::Config(ConfigCommand::Reference) => {
             print!("{}", config::reference::page());
             Ok(())

@@ -62,6 +62,8 @@ pub enum NatsError {
 pub struct Nats {
     client: Client,
     subject: String,
+    /// Authenticates what is said between processes.
+    key: Key,
     subscriber: Subscriber,
     /// Something may not have come.
     missed: Arc<Notify>,
@@ -115,7 +117,11 @@ impl Nats {
         let subject = format!("tallystick.{}", key.fingerprint());
         let subscriber = client.subscribe(subject.clone()).await?;
         tokio::spawn(tell_of_absence(client.clone()));
-        Ok(Self { client, subject, subscriber, missed })
+        Ok(Self { client, subject, key: key.clone(), subscriber, missed })
+    }
+
+    pub(super) const fn key(&self) -> &Key {
+        &self.key
     }
 
     pub(super) fn is_connected(&self) -> bool {

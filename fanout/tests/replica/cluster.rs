@@ -72,6 +72,12 @@ impl Cluster {
             .database("postgres")
     }
 
+    /// The same as a URL, as a stranger is told it.
+    pub fn url(&self) -> String {
+        let socket = self.directory.path().display().to_string().replace('/', "%2F");
+        format!("postgres://tally@{socket}/postgres")
+    }
+
     /// Stops every process of it where it stands, as a machine that hangs would.
     pub fn freeze(&self) {
         self.signal_all(Signal::STOP);

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod people;
+mod verifier;
 
 use std::{sync::Arc, time::Duration};
 
