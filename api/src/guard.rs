@@ -26,6 +26,7 @@ use tally_fanout::{Presented, VerifyError};
 use tally_store::RequestContext;
 
 use crate::{
+    client_address::ClientAddress,
     cookies,
     error::{self, ApiError},
     jwt::Session,
@@ -46,7 +47,8 @@ impl FromRequestParts<App> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let shown = credential_of(&parts.method, parts.uri.path(), &parts.headers)?;
-        let principal = verify(app, &shown).await?;
+        let address = ClientAddress::from_request_parts(parts, app).await?;
+        let principal = verify(app, &shown, address).await?;
         Ok(Self { principal, context: context_of(parts) })
     }
 }
@@ -154,9 +156,15 @@ fn bearer(headers: &HeaderMap) -> Result<Option<Plaintext>, ApiError> {
     Ok(Some(Plaintext::new(rest.trim())))
 }
 
-/// Asks the replica what the credential is good for, where it was shown.
-pub(crate) async fn verify(app: &App, shown: &Shown) -> Result<Principal, ApiError> {
-    shown.admits(principal(app, &shown.credential).await?)
+/// Asks the replica what the credential is good for, where it was shown. A yes is a use of it.
+pub(crate) async fn verify(
+    app: &App,
+    shown: &Shown,
+    ClientAddress(address): ClientAddress,
+) -> Result<Principal, ApiError> {
+    let principal = shown.admits(principal(app, &shown.credential).await?)?;
+    app.usage.note(&principal, address);
+    Ok(principal)
 }
 
 async fn principal(app: &App, credential: &Plaintext) -> Result<Principal, ApiError> {

@@ -14,6 +14,7 @@ mod overthrown;
 pub mod protocol;
 mod registry;
 mod replica;
+mod usage;
 
 pub use async_nats::ServerAddr as NatsServer;
 pub use bus::{Nats, NatsError, NatsLogin, NatsSettings};
@@ -21,3 +22,4 @@ pub use news::News;
 pub use protocol::By;
 pub use registry::{Registered, registered};
 pub use replica::{Done, Effective, Presented, Replica, ReplicaSettings, ReplicaStatus, VerifyError};
+pub use usage::Usage;

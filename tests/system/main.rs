@@ -17,3 +17,4 @@ mod role_matrix;
 mod schemathesis;
 mod support;
 mod timing;
+mod usage;

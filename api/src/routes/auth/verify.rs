@@ -13,6 +13,7 @@ use axum::{
 use tally_domain::{Action, Principal, authorize, policy::Act};
 
 use crate::{
+    client_address::ClientAddress,
     error::ApiError,
     guard::{credential_of, verify},
     middleware::id_value,
@@ -58,11 +59,15 @@ impl Act for EnterByProxy {
         )
     ))
 )]
-pub async fn verify_for_proxy(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+pub async fn verify_for_proxy(
+    State(app): State<App>,
+    address: ClientAddress,
+    request: Request,
+) -> Result<Response, ApiError> {
     let headers = request.headers();
     let method = original_method(request.method(), headers)?;
     let shown = credential_of(&method, request.uri().path(), headers)?;
-    let principal = verify(&app, &shown).await?;
+    let principal = verify(&app, &shown, address).await?;
     authorize(principal, EnterByProxy)?;
     let mut response = StatusCode::OK.into_response();
     identify(response.headers_mut(), &principal);
