@@ -125,13 +125,11 @@ impl Inner {
 impl Ledger {
     async fn add(&self, batch: &[(CredentialId, Hour, Used)]) -> Result<(), Box<dyn Error + Send + Sync>> {
         let mut connection = self.pool.acquire().await?;
-        match timeout(BATCH_TIMEOUT, add_usage(&mut connection, &self.keys, batch)).await {
-            Ok(added) => Ok(added?),
-            Err(_) => {
-                // It may never say anything again: it goes, and its place in the pool is free.
-                drop(connection.detach());
-                Err(TooLate.into())
-            }
+        if let Ok(added) = timeout(BATCH_TIMEOUT, add_usage(&mut connection, &self.keys, batch)).await {
+            return Ok(added?);
         }
+        // It may never say anything again: it goes, and its place in the pool is free.
+        drop(connection.detach());
+        Err(TooLate.into())
     }
 }

@@ -194,7 +194,7 @@ async fn hours_that_have_had_their_time_go_and_what_was_used_last_stays() {
     assert_eq!(
         [hours().await, hours().await, hours().await],
         [purged(10_000), purged(3), purged(0)],
-        "the oldest first"
+        "so many at once"
     );
     for (number, kept) in [(1, 1), (2, 0), (3, 0)] {
         let known = known(&store, token(number)).await;
