@@ -29,6 +29,7 @@ use tally_fanout::{
 use tally_store::RequestContext;
 
 use crate::{
+    client_address::ClientAddress,
     cookies,
     error::{ApiError, Family},
     jwt::Session,
@@ -49,7 +50,8 @@ impl FromRequestParts<App> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let shown = credential_of(&parts.method, parts.uri.path(), &parts.headers)?;
-        let principal = verify(app, &shown).await?;
+        let address = ClientAddress::from_request_parts(parts, app).await?;
+        let principal = verify(app, &shown, address).await?;
         Ok(Self { principal, context: context_of(parts) })
     }
 }
@@ -134,9 +136,15 @@ pub(crate) fn csrf_failed() -> ApiError {
     ApiError::forbidden("CSRF validation failed")
 }
 
-/// Asks the replica what the credential is good for, where it was shown.
-pub(crate) async fn verify(app: &App, shown: &Shown) -> Result<Principal, ApiError> {
-    shown.admits(principal(app, &shown.credential).await?)
+/// Asks the replica what the credential is good for, where it was shown. A yes is a use of it.
+pub(crate) async fn verify(
+    app: &App,
+    shown: &Shown,
+    ClientAddress(address): ClientAddress,
+) -> Result<Principal, ApiError> {
+    let principal = shown.admits(principal(app, &shown.credential).await?)?;
+    app.usage.note(&principal, address);
+    Ok(principal)
 }
 
 async fn principal(app: &App, credential: &Plaintext) -> Result<Principal, ApiError> {

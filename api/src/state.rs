@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sqlx::PgPool;
-use tally_fanout::Replica;
+use tally_fanout::{Replica, Usage};
 use tally_store::{KeyRing, Store};
 
 use crate::{freshness::Freshness, mail::Mailer, routes::ws::Places, settings::ApiSettings};
@@ -16,6 +16,7 @@ pub struct Inner {
     pub settings: ApiSettings,
     pub store: Arc<Store>,
     pub replica: Replica,
+    pub usage: Usage,
     pub freshness: Freshness,
     pub mailer: Mailer,
     pub sockets: Places,
@@ -27,10 +28,19 @@ impl App {
         settings: ApiSettings,
         store: Arc<Store>,
         replica: Replica,
+        usage: Usage,
         freshness: Freshness,
         mailer: Mailer,
     ) -> Self {
-        Self(Arc::new(Inner { settings, store, replica, freshness, mailer, sockets: Places::default() }))
+        Self(Arc::new(Inner {
+            settings,
+            store,
+            replica,
+            usage,
+            freshness,
+            mailer,
+            sockets: Places::default(),
+        }))
     }
 
     pub(crate) fn pool(&self) -> &PgPool {

@@ -12,7 +12,7 @@ use tally_api::{
     mail::{Mailer, Outbox},
 };
 use tally_events::Position;
-use tally_fanout::{Nats, Replica, ReplicaSettings};
+use tally_fanout::{Nats, Replica, ReplicaSettings, Usage};
 use tally_store::{Clock, Limit, Rotation, Store, StoreOptions};
 use tokio::{
     net::TcpListener,
@@ -37,6 +37,8 @@ const MAIL_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTIONS_MAX: usize = 16_384;
 /// File descriptors for the database, the embedded one, files and the runtime.
 const OWN_DESCRIPTORS: usize = 256;
+/// How long it may take after that to write down what credentials were used for.
+const USAGE_TIMEOUT: Duration = Duration::from_secs(5);
 const PURGE_INTERVAL: Duration = Duration::from_mins(1);
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -92,17 +94,18 @@ async fn serve_with(config: &Config, database: &Opened, stop: watch::Receiver<bo
         None => None,
     };
     let replica = Replica::join(store.clone(), replica_settings(config), nats);
+    let usage = Usage::start(&store, config.usage_interval);
     let mailer = mailer(config, &store, &replica)?;
     let (freshness, runners) = follow(&store);
-    let purge = tokio::spawn(purge(pool.clone()));
+    let purge = tokio::spawn(purge(pool.clone(), config.usage_days));
 
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|source| Failure::Listen { address: config.listen, source })?;
     let address =
         listener.local_addr().map_err(|source| Failure::Listen { address: config.listen, source })?;
-    let app =
-        App::new(api_settings(config, &secrets)?, store.clone(), replica.clone(), freshness, mailer.clone());
+    let settings = api_settings(config, &secrets)?;
+    let app = App::new(settings, store.clone(), replica.clone(), usage.clone(), freshness, mailer.clone());
     announce(config, address);
 
     tokio::select! {
@@ -118,6 +121,7 @@ async fn serve_with(config: &Config, database: &Opened, stop: watch::Receiver<bo
         outbox.stop(MAIL_TIMEOUT).await;
     }
     drop(mailer);
+    usage.stop(USAGE_TIMEOUT).await;
     // No more yes from memory first, then no more events, then nobody who reads them.
     replica.leave().await;
     purge.abort();
@@ -191,11 +195,11 @@ fn follow(store: &Store) -> (Freshness, Vec<JoinHandle<()>>) {
 }
 
 /// Deletes what has had its time, every minute.
-async fn purge(pool: sqlx::PgPool) {
+async fn purge(pool: sqlx::PgPool, usage_days: u16) {
     let mut ticks = interval(PURGE_INTERVAL);
     loop {
         ticks.tick().await;
-        match tally_store::purge(&pool).await {
+        match tally_store::purge(&pool, usage_days).await {
             Ok(purged) if purged != tally_store::Purged::default() => {
                 tracing::debug!(?purged, "purged");
             }

@@ -16,6 +16,7 @@ mod registry;
 mod replica;
 pub mod request;
 mod seat;
+mod usage;
 mod verifier;
 
 pub use async_nats::ServerAddr as NatsServer;
@@ -28,6 +29,7 @@ pub use replica::{
 };
 pub use tally_domain::credential::CredentialKind;
 pub use tally_events::{CredentialId, UserId};
+pub use usage::Usage;
 pub use verifier::{
     ConnectError, Unverified, Verified, Verifier, VerifierLayer, VerifierService, VerifierSettings,
 };

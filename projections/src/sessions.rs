@@ -1,5 +1,7 @@
 //! `sessions`: who is logged in. Inline: every request by session reads it.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
@@ -8,7 +10,7 @@ use tally_events::{
     CredentialId, Event, Position, Recorded, SessionEvent, SessionId, Subject, UserId,
     session::{SessionMethod, SessionStarted},
 };
-use tally_store::{KeyRing, Projection};
+use tally_store::{KeyRing, Projection, SealedAddress};
 use uuid::Uuid;
 
 use crate::{by_id::ById, rows::Rows, users::QueryError};
@@ -172,8 +174,10 @@ pub struct SessionEntry {
     pub address: Option<String>,
     pub user_agent: Option<String>,
     pub started_at: DateTime<Utc>,
-    /// Its last refresh. None for a session that has none: what is used and when is not written here.
-    pub refreshed_at: Option<DateTime<Utc>>,
+    /// Its last refresh or use, as far as replicas have written down what it was used for.
+    pub last_seen_at: Option<DateTime<Utc>>,
+    /// Where it was used from last.
+    pub last_seen_address: Option<IpAddr>,
     pub expires_at: DateTime<Utc>,
     /// The session that started it.
     pub minted_by: Option<SessionId>,
@@ -190,11 +194,16 @@ pub async fn list_sessions(
 ) -> Result<Vec<SessionEntry>, QueryError> {
     let Some(user) = query.principal().user() else { return Ok(Vec::new()) };
     let rows = sqlx::query!(
-        r#"select s.id, s.kind, s.method, s.minted_by, s.started_at, s.refreshed_at, s.expires_at, s.address,
-                  s.user_agent, k.wrapped as "wrapped?"
+        r#"select s.id, s.kind, s.method, s.minted_by, s.started_at, s.expires_at, s.address, s.user_agent,
+                  greatest(s.refreshed_at, used.last_used_at) as last_seen_at,
+                  used.last_used_at as "last_used_at?", hour.addresses[1] as "last_used_from?",
+                  k.wrapped as "wrapped?"
              from sessions s
              join users u on u.id = s.user_id
              left join keys.subject k on k.kind = 'user' and k.id = s.user_id
+             left join credential_usage used on used.credential_id = s.id
+             left join credential_usage_hourly hour
+               on hour.credential_id = s.id and hour.hour = date_trunc('hour', used.last_used_at, 'UTC')
             where s.user_id = $1 and s.ended_at is null and s.expires_at > $2 and s.position > u.credentials_after
             order by s.position desc
             limit $3"#,
@@ -208,18 +217,24 @@ pub async fn list_sessions(
     let sealed: Vec<&str> =
         rows.iter().flat_map(|row| [&row.address, &row.user_agent]).flatten().map(String::as_str).collect();
     let mut opened = keys.open_texts_with(Subject::User(user), wrapped.as_deref(), &sealed)?.into_iter();
+    let used_from = rows.iter().map(|row| {
+        let (used_at, sealed) = (row.last_used_at?, row.last_used_from.as_deref()?);
+        Some(SealedAddress { credential: CredentialId::Session(SessionId(row.id)), used_at, sealed })
+    });
+    let used_from = keys.open_addresses_with(user, wrapped.as_deref(), used_from)?;
     let mut open = |column: &Option<String>| {
         let text = column.as_ref().and_then(|_| opened.next().flatten())?;
         Some(text.as_str().to_owned())
     };
-    let entries = rows.iter().map(|row| SessionEntry {
+    let entries = rows.iter().zip(used_from).map(|(row, last_seen_address)| SessionEntry {
         id: SessionId(row.id),
         kind: row.kind.clone(),
         method: row.method.clone(),
         address: open(&row.address),
         user_agent: open(&row.user_agent),
         started_at: row.started_at,
-        refreshed_at: row.refreshed_at,
+        last_seen_at: row.last_seen_at,
+        last_seen_address,
         expires_at: row.expires_at,
         minted_by: row.minted_by.map(SessionId),
     });

@@ -95,6 +95,8 @@ pub struct TokenEntry {
     pub prefix: String,
     pub created_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
+    /// As far as replicas have written down what it was used for.
+    pub last_used_at: Option<DateTime<Utc>>,
 }
 
 /// Lists the asking person's tokens.
@@ -108,9 +110,11 @@ pub async fn list_tokens(
 ) -> Result<Vec<TokenEntry>, QueryError> {
     let Some(user) = query.principal().user() else { return Ok(Vec::new()) };
     let rows = sqlx::query!(
-        r#"select id, name, prefix, created_at, expires_at from token_list
-            where user_id = $1 and revoked_at is null
-            order by position desc
+        r#"select t.id, t.name, t.prefix, t.created_at, t.expires_at, u.last_used_at as "last_used_at?"
+             from token_list t
+             left join credential_usage u on u.credential_id = t.id
+            where t.user_id = $1 and t.revoked_at is null
+            order by t.position desc
             limit $2"#,
         user.0,
         TOKENS_MAX,
@@ -125,6 +129,7 @@ pub async fn list_tokens(
         prefix: row.prefix.clone(),
         created_at: row.created_at,
         expires_at: row.expires_at,
+        last_used_at: row.last_used_at,
     });
     Ok(entries.collect())
 }

@@ -14,7 +14,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use quick_cache::sync::Cache;
 use rand::{TryRng, rngs::SysRng};
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use tally_domain::claim::{Index, Namespace};
 use tally_events::{
     Personal, Sealed, Subject,
@@ -210,6 +210,15 @@ impl KeyRing {
         &self,
         subjects: impl IntoIterator<Item = Subject>,
     ) -> Result<HashMap<Subject, Key>, KeyRingError> {
+        self.subjects_by(&self.pool, subjects).await
+    }
+
+    /// The same by a connection that is at hand.
+    pub(crate) async fn subjects_by(
+        &self,
+        executor: impl PgExecutor<'_>,
+        subjects: impl IntoIterator<Item = Subject>,
+    ) -> Result<HashMap<Subject, Key>, KeyRingError> {
         let wanted: BTreeSet<Subject> = subjects.into_iter().collect();
         if wanted.is_empty() {
             return Ok(HashMap::new());
@@ -223,7 +232,7 @@ impl KeyRing {
             &kinds,
             &ids,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(executor)
         .await?;
         let mut found = HashMap::with_capacity(rows.len());
         for row in rows {

@@ -17,6 +17,7 @@ mod migrate;
 mod projection;
 mod purge;
 mod read;
+mod usage;
 mod write;
 
 pub use clock::Clock;
@@ -30,3 +31,4 @@ pub use migrate::{MigrateError, Unknown, inline_version, migrate, pending_migrat
 pub use projection::Projection;
 pub use purge::{Purged, purge};
 pub use read::{Head, ReadError, events_after, events_at, head, position_at_time};
+pub use usage::{ADDRESSES_MAX, CredentialUsage, Hour, SealedAddress, Used, UsedHour, add_usage, usage_of};

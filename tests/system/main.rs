@@ -18,3 +18,4 @@ mod role_matrix;
 mod schemathesis;
 mod support;
 mod timing;
+mod usage;

@@ -45,6 +45,8 @@ pub struct Token {
     name: String,
     token_prefix: String,
     expires_at: Option<DateTime<Utc>>,
+    /// By anybody, anywhere. It is written down once in a while (`TALLY_USAGE_INTERVAL_MS`), so it may be
+    /// so much behind.
     last_used_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
 }
@@ -64,7 +66,7 @@ impl From<TokenEntry> for Token {
             name: entry.name,
             token_prefix: entry.prefix,
             expires_at: entry.expires_at,
-            last_used_at: None,
+            last_used_at: entry.last_used_at,
             created_at: entry.created_at,
         }
     }

@@ -127,7 +127,7 @@ fn row(session: &Listed, now: DateTime<Utc>) -> Vec<String> {
         if session.current { format!("{kind} (this one)") } else { kind },
         session.address.clone().unwrap_or_else(unknown),
         output::day(session.started_at),
-        // Not "never": what a session is used for is not written down.
+        // Not "never": a use may not have been written down yet.
         session.last_seen_at.map_or_else(unknown, |at| format!("{} ago", output::span(now - at))),
         output::day(session.expires_at),
         session.user_agent.clone().unwrap_or_else(unknown),

@@ -108,6 +108,9 @@ pub struct Config {
     pub nats: Option<tally_fanout::NatsSettings>,
     pub lease: Duration,
     pub cache_capacity: usize,
+    /// How often it is written down what credentials were used for, and for how many days that is kept.
+    pub usage_interval: Duration,
+    pub usage_days: u16,
     /// Told once logging is up.
     pub warnings: Vec<String>,
     /// The same, of what a person should mend although the server starts.
@@ -185,6 +188,8 @@ impl Config {
             cache_capacity: reader
                 .parse::<usize>("TALLY_CACHE_CAPACITY", "a whole number of credentials")
                 .unwrap_or(1_000_000),
+            usage_interval: read_usage_interval(reader),
+            usage_days: read_usage_days(reader),
             warnings: Vec::new(),
             errors: Vec::new(),
         }
@@ -395,6 +400,25 @@ fn read_lease(reader: &mut settings::Reader<'_>) -> Duration {
         reader.problem("TALLY_LEASE_MS", &format!("is {milliseconds}"), "set 200 to 10000 milliseconds");
     }
     Duration::from_millis(milliseconds)
+}
+
+fn read_usage_interval(reader: &mut settings::Reader<'_>) -> Duration {
+    const BOUNDS: std::ops::RangeInclusive<u64> = 100..=600_000;
+    let milliseconds = reader.parse::<u64>("TALLY_USAGE_INTERVAL_MS", "milliseconds").unwrap_or(30_000);
+    if !BOUNDS.contains(&milliseconds) {
+        let wrong = format!("is {milliseconds}");
+        reader.problem("TALLY_USAGE_INTERVAL_MS", &wrong, "set 100 to 600000 milliseconds");
+    }
+    Duration::from_millis(milliseconds)
+}
+
+fn read_usage_days(reader: &mut settings::Reader<'_>) -> u16 {
+    const BOUNDS: std::ops::RangeInclusive<u16> = 1..=3650;
+    let days = reader.parse::<u16>("TALLY_USAGE_DAYS", "a whole number of days").unwrap_or(90);
+    if !BOUNDS.contains(&days) {
+        reader.problem("TALLY_USAGE_DAYS", &format!("is {days}"), "set 1 to 3650 days");
+    }
+    days
 }
 
 #[cfg(test)]

@@ -205,6 +205,16 @@ pub const SETTINGS: &[Setting] = &[
         "File with the certificates, in PEM, that the NATS server's must be signed by; TLS is then required.",
     ),
     setting("TALLY_CACHE_CAPACITY", "`1000000`", "Verdicts kept in memory at most."),
+    setting(
+        "TALLY_USAGE_INTERVAL_MS",
+        "`30000`",
+        "How often a replica writes down which credentials were used, 100 to 600000: what is shown as last used may be so much behind, and a replica that is killed forgets so much.",
+    ),
+    setting(
+        "TALLY_USAGE_DAYS",
+        "`90`",
+        "How long it is kept in which hours a credential was used, and from which addresses, 1 to 3650.",
+    ),
 ];
 
 /// Settings of later releases: set, they are told to have no effect.

@@ -56,6 +56,11 @@ fn an_embedded_database_that_serves_others_is_production() {
 #[case(&[("RATE_LIMIT_AUTH", "0")], "RATE_LIMIT_AUTH is 0: set a whole number of at least 1")]
 #[case(&[("LOG_LEVEL", "loud")], "LOG_LEVEL is `loud`, which is neither a level (off, error, warn, info, debug, trace) nor a filter such as info,tally_store=debug: correct it, or unset it for the default")]
 #[case(&[("TALLY_LEASE_MS", "50")], "TALLY_LEASE_MS is 50: set 200 to 10000 milliseconds")]
+#[case(
+    &[("TALLY_USAGE_INTERVAL_MS", "99")],
+    "TALLY_USAGE_INTERVAL_MS is 99: set 100 to 600000 milliseconds"
+)]
+#[case(&[("TALLY_USAGE_DAYS", "3651")], "TALLY_USAGE_DAYS is 3651: set 1 to 3650 days")]
 #[case(&[("APP_ENV", "production")], "JWT_SECRET is required in production: set at least 32 random characters, for example from `openssl rand -base64 48`")]
 #[case(&[("APP_ENV", "production"), ("JWT_SECRET", "short")], "JWT_SECRET is shorter than 32 characters: set at least 32 random characters, for example from `openssl rand -base64 48`")]
 #[case(&[("APP_ENV", "production"), ("JWT_SECRET", "multica-dev-secret-change-in-production")], "JWT_SECRET is a published default: set at least 32 random characters, for example from `openssl rand -base64 48`")]

@@ -5,6 +5,7 @@ mod progress;
 mod projections;
 mod replicas;
 mod session;
+mod usage;
 mod user;
 mod verifier;
 
@@ -23,6 +24,11 @@ pub enum Command {
     ///
     /// A revocation waits for all of them: for one that is silent, until its lease must be over.
     Replicas,
+    /// Show when a credential was used, and from where, hour by hour
+    ///
+    /// Also of one that has been revoked. A use is there as soon as the replica has written it down: after
+    /// TALLY_USAGE_INTERVAL_MS.
+    Usage(usage::Args),
     /// Suspend and reinstate people
     #[command(subcommand)]
     User(user::Command),
@@ -50,6 +56,7 @@ pub async fn run(command: Command, json: bool) -> Result<(), Failure> {
     match command {
         Command::Projections(command) => projections::run(command, json).await,
         Command::Replicas => replicas::run(json).await,
+        Command::Usage(args) => usage::run(&args, json).await,
         Command::User(command) => user::run(command, json).await,
         Command::Verifier(command) => verifier::run(command, json).await,
         Command::Config(ConfigCommand::Reference) => {

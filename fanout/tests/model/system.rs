@@ -456,7 +456,7 @@ impl History {
                 done()
             }
             Command::Purge => {
-                tally_store::purge(replica.store().pool()).await.expect("the database answers");
+                tally_store::purge(replica.store().pool(), 90).await.expect("the database answers");
                 done()
             }
             Command::Wait { seconds } => {

@@ -164,13 +164,13 @@ async fn the_key_of_a_login_attempt_goes_when_its_time_is_over() {
     register(UserId::new(), "ada@example.org").by(&store).await.unwrap();
     let all = sealed(&log).await;
     assert!(store.keys().open(&all).await.unwrap().iter().all(Option::is_some));
-    assert_eq!(tally_store::purge(store.pool()).await.unwrap().subject_keys, 0);
+    assert_eq!(tally_store::purge(store.pool(), 90).await.unwrap().subject_keys, 0);
     sqlx::query("update keys.subject set delete_after = delete_after - interval '1 hour' where id = $1")
         .bind(old.0)
         .execute(store.pool())
         .await
         .unwrap();
-    assert_eq!(tally_store::purge(store.pool()).await.unwrap().subject_keys, 1);
+    assert_eq!(tally_store::purge(store.pool(), 90).await.unwrap().subject_keys, 1);
     let (olds, others) = readable(&log, Subject::Code(old)).await;
     assert_eq!((olds.len(), others.len()), (0, 4));
     // Also in this process, which has opened it.

@@ -92,7 +92,7 @@ async fn keys_are_kept_for_a_day() {
         .execute(store.pool())
         .await
         .unwrap();
-    assert_eq!(tally_store::purge(store.pool()).await.unwrap().idempotency_keys, 1);
+    assert_eq!(tally_store::purge(store.pool(), 90).await.unwrap().idempotency_keys, 1);
     toggle(user).with(&store, idempotent(1, 9, user.0)).await.unwrap();
     let again = toggle(user).with(&store, idempotent(2, 1, user.0)).await.unwrap_err();
     assert!(matches!(again, ExecuteError::Replayed { .. }), "{again:?}");

@@ -73,9 +73,9 @@ async fn room_comes_back_one_by_one_and_never_more_than_there_was() {
     pass(3).await;
     later(86_400.0).await;
     pass(7).await;
-    assert_eq!(tally_store::purge(&pool).await.unwrap().rate_limits, 0, "somebody is near this limit");
+    assert_eq!(tally_store::purge(&pool, 90).await.unwrap().rate_limits, 0, "somebody is near this limit");
     later(86_400.0).await;
-    assert_eq!(tally_store::purge(&pool).await.unwrap().rate_limits, 1);
+    assert_eq!(tally_store::purge(&pool, 90).await.unwrap().rate_limits, 1);
     pass(7).await;
 }
 

@@ -19,3 +19,4 @@ mod snapshots;
 mod streams;
 mod support;
 mod tail;
+mod usage;

@@ -4,7 +4,7 @@
 use std::process::Stdio;
 
 use serde_json::Value;
-use tally_tests::log::assert_sound;
+use tally_tests::{eventually, log::assert_sound};
 
 use super::stage::Stage;
 use crate::support::{connection_to, expect};
@@ -22,15 +22,22 @@ async fn after_an_erasure_no_process_reads_anything_of_a_person_and_every_proof_
     // Whatever could be remembered is: each answer is asked for while she is readable.
     let asked = async || {
         let mut texts = Vec::new();
-        for path in ["/api/me", "/v1/me", "/api/tokens", "/v1/audit"] {
+        for path in ["/api/me", "/v1/me", "/api/tokens", "/v1/audit", "/v1/sessions"] {
             for credential in [&token, &hers.token] {
-                let request = client.get(path).bearer_auth(credential);
+                let request = stage.from(&ada, client.get(path).bearer_auth(credential));
                 let answer = tally_tests::client::answer(request.header("x-min-position", "1")).await;
                 texts.push(format!("{:?} {}", answer.headers, answer.text));
             }
         }
         texts.join("\n")
     };
+    // Where her session was used from is written down too.
+    let seen_from = async || {
+        let sessions = expect(200, client.get("/v1/sessions").bearer_auth(&token)).await.json();
+        sessions["sessions"][0]["last_seen_address"].as_str().map(str::to_owned)
+    };
+    asked().await;
+    assert_eq!(eventually("a use to be written down", seen_from).await, ada.address);
     let before = asked().await;
     for mark in [&ada.email, &ada.token_name, &ada.address] {
         assert!(before.contains(mark.as_str()), "{mark} is readable before");

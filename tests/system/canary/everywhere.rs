@@ -24,11 +24,12 @@ fn routes() -> impl Iterator<Item = &'static str> {
 }
 
 /// Every command; the test holds the list against what `--help` lists.
-const COMMANDS: [&str; 29] = [
+const COMMANDS: [&str; 30] = [
     "serve",
     "migrate",
     "projections status",
     "replicas",
+    "usage",
     "projections verify",
     "projections rebuild",
     "user suspend",
@@ -434,9 +435,11 @@ async fn commands(stage: &mut Stage, ada: &Ada) {
     for (command, whom) in [("suspend", email), ("reinstate", &id), ("suspend", &format!("nobody{email}"))] {
         run(stage, &["user", command, whom], "", &[]);
     }
+    run(stage, &["usage", &ada.token_id], "", &hers);
     for arguments in [
         &["projections", "status"][..],
         &["replicas"],
+        &["usage", token],
         &["projections", "verify"],
         &["projections", "rebuild", "users"],
         &["projections", "rebuild", "nothing"],

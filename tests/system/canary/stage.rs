@@ -84,6 +84,7 @@ impl Stage {
             ("TALLY_OIDC_PROVIDERS", &providers),
             ("FRONTEND_ORIGIN", FRONTEND),
             ("GOOGLE_REDIRECT_URI", GOOGLE_REDIRECT),
+            ("TALLY_USAGE_INTERVAL_MS", "100"),
         ];
         let server = Server::start(BINARY, &settings).await;
         let client = server.client();

@@ -283,7 +283,7 @@ async fn login_history_is_unreadable_after_an_hour() {
         );
         row.bind(login).fetch_one(&mut connection().await).await.expect("the log").get::<i64, _>(0)
     };
-    tally_store::purge(past.store().pool()).await.expect("the database");
+    tally_store::purge(past.store().pool(), 90).await.expect("the database");
     assert_eq!((keys(&old).await, keys(&young).await), (0, 1));
     refused(429, COOLDOWN, send(&client, &old)).await;
 }

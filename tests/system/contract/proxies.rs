@@ -11,7 +11,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::support::{UNKNOWN_TOKEN, address, client, delete, expect, person, shared};
+use crate::support::{UNKNOWN_TOKEN, address, delete, expect, person, shared};
 
 /// Every header that names somebody; what the authority sets first.
 const SET: [&str; 4] = ["x-user-id", "x-credential-id", "x-actor-kind", "x-actor-source"];

@@ -77,6 +77,10 @@ fn said(output: &Output) -> String {
 #[case::log_format("TALLY_LOG_FORMAT", "xml", "set one of pretty, json")]
 #[case::short_lease("TALLY_LEASE_MS", "1", "set 200 to 10000 milliseconds")]
 #[case::long_lease("TALLY_LEASE_MS", "3600000", "set 200 to 10000 milliseconds")]
+#[case::usage_always("TALLY_USAGE_INTERVAL_MS", "0", "set 100 to 600000 milliseconds")]
+#[case::usage_never("TALLY_USAGE_INTERVAL_MS", "600001", "set 100 to 600000 milliseconds")]
+#[case::usage_forgotten("TALLY_USAGE_DAYS", "0", "set 1 to 3650 days")]
+#[case::usage_without_end("TALLY_USAGE_DAYS", "forever", "set a whole number of days")]
 #[case::capacity("TALLY_CACHE_CAPACITY", "plenty", "set a whole number of credentials")]
 fn a_wrong_setting_stops_the_start_with_its_name_and_its_cure(
     #[case] name: &str,

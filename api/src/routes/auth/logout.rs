@@ -11,6 +11,7 @@ use tally_events::CredentialId;
 use utoipa::ToSchema;
 
 use crate::{
+    client_address::ClientAddress,
     error::ApiError,
     guard::{Shown, context_of, credential_of, verify},
     routes::{REVOCATION, v1::sessions::end_with_those_below},
@@ -38,12 +39,16 @@ struct LoggedOut {
         headers(("Set-Cookie"), ("X-Revocation"))
     ))
 )]
-pub async fn logout(State(app): State<App>, request: Request) -> Result<Response, Response> {
+pub async fn logout(
+    State(app): State<App>,
+    address: ClientAddress,
+    request: Request,
+) -> Result<Response, Response> {
     let (parts, _) = request.into_parts();
     let shown = credential_of(&parts.method, parts.uri.path(), &parts.headers);
     let of_console = shown.as_ref().is_ok_and(Shown::is_console_cookie);
     let ended = match shown {
-        Ok(shown) => end(&app, &parts, &shown).await,
+        Ok(shown) => end(&app, &parts, &shown, address).await,
         Err(_) => Ok(false),
     };
     let clear = |mut response: Response| {
@@ -70,8 +75,8 @@ pub async fn logout(State(app): State<App>, request: Request) -> Result<Response
 /// Also one that is over already, or whose access token is: a JWT that was signed here names a session
 /// and whose it is, and "logged out" is said when that holds everywhere, as of a session that ended a
 /// moment ago on another replica's word.
-async fn end(app: &App, parts: &Parts, shown: &Shown) -> Result<bool, ApiError> {
-    let (principal, session) = match verify(app, shown).await {
+async fn end(app: &App, parts: &Parts, shown: &Shown, address: ClientAddress) -> Result<bool, ApiError> {
+    let (principal, session) = match verify(app, shown, address).await {
         Ok(principal) => match principal.credential() {
             Some(CredentialId::Session(session)) => (principal, session),
             Some(CredentialId::Token(_)) | None => return Ok(false),

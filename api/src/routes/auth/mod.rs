@@ -8,10 +8,8 @@ pub mod send_code;
 pub mod verify;
 pub mod verify_code;
 
-use std::net::SocketAddr;
-
 use axum::{
-    extract::{ConnectInfo, FromRequestParts},
+    extract::FromRequestParts,
     http::{header, request::Parts},
 };
 use rand::{TryRng, rngs::SysRng};
@@ -20,8 +18,12 @@ use tally_projections::invitations::any_open;
 use tally_store::{Limit, Limited, RequestContext};
 
 use crate::{
-    client_address::limited_as, cookies, error::ApiError, guard::context_of,
-    routes::invitations::invitations_for, state::App,
+    client_address::{ClientAddress, limited_as},
+    cookies,
+    error::ApiError,
+    guard::context_of,
+    routes::invitations::invitations_for,
+    state::App,
 };
 
 /// Characters of a user agent that are kept.
@@ -40,10 +42,7 @@ impl FromRequestParts<App> for Visitor {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let ConnectInfo(peer) = ConnectInfo::<SocketAddr>::from_request_parts(parts, app)
-            .await
-            .map_err(|error| ApiError::internal(&error))?;
-        let address = app.settings.proxies.client(peer, &parts.headers);
+        let ClientAddress(address) = ClientAddress::from_request_parts(parts, app).await?;
         let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
         let user_agent = user_agent.map(|text| text.chars().take(USER_AGENT_CHARACTERS).collect());
         let origin = Origin { address: Some(address.to_string()), user_agent };

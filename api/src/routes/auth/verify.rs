@@ -22,6 +22,7 @@ use tally_domain::{
 };
 
 use crate::{
+    client_address::ClientAddress,
     error::ApiError,
     guard::{credential_of, verify},
     middleware::id_value,
@@ -67,8 +68,12 @@ impl Act for EnterByProxy {
         )
     ))
 )]
-pub async fn verify_for_proxy(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
-    enter(&app, request, None).await
+pub async fn verify_for_proxy(
+    State(app): State<App>,
+    address: ClientAddress,
+    request: Request,
+) -> Result<Response, ApiError> {
+    enter(&app, address, request, None).await
 }
 
 /// Ask, as a proxy, whose request this is, where only some kinds of credential may enter
@@ -106,10 +111,11 @@ pub async fn verify_for_proxy(State(app): State<App>, request: Request) -> Resul
 pub async fn verify_kinds_for_proxy(
     State(app): State<App>,
     Path(open): Path<HashMap<String, String>>,
+    address: ClientAddress,
     request: Request,
 ) -> Result<Response, ApiError> {
     let kinds = kinds(open.get("kinds").map_or("", String::as_str))?;
-    enter(&app, request, Some(&kinds)).await
+    enter(&app, address, request, Some(&kinds)).await
 }
 
 /// The kinds that a location lists. One that is misspelt lets nobody in: 403, because nginx makes 500 of
@@ -123,11 +129,16 @@ fn kinds(listed: &str) -> Result<Vec<CredentialKind>, ApiError> {
     })
 }
 
-async fn enter(app: &App, request: Request, kinds: Option<&[CredentialKind]>) -> Result<Response, ApiError> {
+async fn enter(
+    app: &App,
+    address: ClientAddress,
+    request: Request,
+    kinds: Option<&[CredentialKind]>,
+) -> Result<Response, ApiError> {
     let headers = request.headers();
     let method = original_method(request.method(), headers)?;
     let shown = credential_of(&method, request.uri().path(), headers)?;
-    let principal = verify(app, &shown).await?;
+    let principal = verify(app, &shown, address).await?;
     authorize(principal, EnterByProxy)?;
     if let Some(kinds) = kinds
         && !kinds.iter().any(|kind| principal.kind() == PrincipalKind::Credential(*kind))

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
+    client_address::ClientAddress,
     error::{ApiError, Code},
     guard::judge,
     request_body,
@@ -100,7 +101,11 @@ pub enum Introspected {
     security(("client" = [])),
     responses((status = 200, description = "What it is good for", body = Introspected))
 )]
-pub async fn introspect(State(app): State<App>, request: Request) -> Result<Json<Introspected>, ApiError> {
+pub async fn introspect(
+    State(app): State<App>,
+    address: ClientAddress,
+    request: Request,
+) -> Result<Json<Introspected>, ApiError> {
     let clients = &app.settings.clients;
     let proven = clients.prove_by_header(request.headers())?;
     if is_form(request.headers()) {
@@ -110,7 +115,7 @@ pub async fn introspect(State(app): State<App>, request: Request) -> Result<Json
             (false, false) => return Err(ApiError::invalid_client()),
             (true, false) | (false, true) => {}
         }
-        return Ok(Json(Introspected::One(introspection(&app, form.require("token")?).await?)));
+        return Ok(Json(Introspected::One(introspection(&app, address, form.require("token")?).await?)));
     }
     if !proven {
         return Err(ApiError::invalid_client());
@@ -120,7 +125,7 @@ pub async fn introspect(State(app): State<App>, request: Request) -> Result<Json
     if credentials.len() > CREDENTIALS_MAX {
         return Err(ApiError::bad_request(format!("more than {CREDENTIALS_MAX} tokens in one request")));
     }
-    let each = credentials.iter().map(|credential| introspection(&app, credential));
+    let each = credentials.iter().map(|credential| introspection(&app, address, credential));
     Ok(Json(Introspected::Each(try_join_all(each).await?)))
 }
 
@@ -134,9 +139,18 @@ fn check_array(headers: &HeaderMap) -> Result<(), ApiError> {
     ))
 }
 
-async fn introspection(app: &App, credential: &str) -> Result<Introspection, ApiError> {
+/// A yes is a use of the credential, from where the service is that asks: where its client is, only the
+/// service knows.
+async fn introspection(
+    app: &App,
+    ClientAddress(address): ClientAddress,
+    credential: &str,
+) -> Result<Introspection, ApiError> {
     match judge(app, &Plaintext::new(credential)).await {
-        Ok(Principal::Person { user, credential }) => Ok(Introspection::of(&credential, user.0)),
+        Ok(principal @ Principal::Person { user, credential }) => {
+            app.usage.note(&principal, address);
+            Ok(Introspection::of(&credential, user.0))
+        }
         Ok(Principal::Anonymous | Principal::Operator | Principal::Server)
         | Err(VerifyError::Invalid | VerifyError::Suspended) => Ok(Introspection::default()),
         Err(VerifyError::Unavailable) => Err(ApiError::unavailable()),

@@ -29,6 +29,7 @@ use tally_projections::members::find_membership;
 use tokio::time::timeout;
 
 use crate::{
+    client_address::ClientAddress,
     error::ApiError,
     guard::{Shown, check, present},
     in_workspace::refused,
@@ -71,6 +72,7 @@ impl Act for FollowWorkspace {
 pub async fn open_socket(
     State(app): State<App>,
     connection: Connection,
+    address: ClientAddress,
     headers: HeaderMap,
     uri: Uri,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -78,7 +80,7 @@ pub async fn open_socket(
     handshake::check_origin(&app, &headers)?;
     let wanted = Wanted::of(&headers, &uri)?;
     let seated = match handshake::credential(&uri, &headers)? {
-        Some(shown) => Some(Seated::find(&app, &shown, &wanted).await?),
+        Some(shown) => Some(Seated::find(&app, &shown, &wanted, address).await?),
         None => None,
     };
     let upgrade = upgrade.map_err(|_| ApiError::bad_request("a WebSocket handshake is required"))?;
@@ -86,7 +88,7 @@ pub async fn open_socket(
     Ok(upgrade.on_upgrade(async move |mut socket| {
         let seated = match seated {
             Some(seated) => seated,
-            None => match authenticate(&app, &mut socket, &wanted).await {
+            None => match authenticate(&app, &mut socket, &wanted, address).await {
                 Ok(seated) => seated,
                 Err(error) => return refuse(&mut socket, &error).await,
             },
@@ -104,8 +106,13 @@ struct Seated {
 }
 
 impl Seated {
-    async fn find(app: &App, shown: &Shown, wanted: &Wanted) -> Result<Self, ApiError> {
-        let member = Member::find(app, shown, wanted).await?;
+    async fn find(
+        app: &App,
+        shown: &Shown,
+        wanted: &Wanted,
+        address: ClientAddress,
+    ) -> Result<Self, ApiError> {
+        let member = Member::find(app, shown, wanted, address).await?;
         let place = app.sockets.take(member.membership.user).ok_or_else(|| {
             let words = format!("at most {SOCKETS_PER_PERSON_MAX} sockets for one person: close another");
             ApiError::too_many(words, Duration::from_secs(1))
@@ -123,10 +130,16 @@ pub(super) struct Member {
 }
 
 impl Member {
-    async fn find(app: &App, shown: &Shown, wanted: &Wanted) -> Result<Self, ApiError> {
+    async fn find(
+        app: &App,
+        shown: &Shown,
+        wanted: &Wanted,
+        ClientAddress(address): ClientAddress,
+    ) -> Result<Self, ApiError> {
         let presented = present(app, &shown.credential)?;
-        let principal = check(app, &presented).await?;
-        shown.admits(principal)?;
+        let principal = shown.admits(check(app, &presented).await?)?;
+        // The one use of it: that it is asked again while the socket is open is not its owner's doing.
+        app.usage.note(&principal, address);
         Self::of(app, presented, principal, wanted.find(app).await?).await
     }
 
@@ -154,10 +167,15 @@ impl Member {
 }
 
 /// The first frame.
-async fn authenticate(app: &App, socket: &mut WebSocket, wanted: &Wanted) -> Result<Seated, ApiError> {
+async fn authenticate(
+    app: &App,
+    socket: &mut WebSocket,
+    wanted: &Wanted,
+    address: ClientAddress,
+) -> Result<Seated, ApiError> {
     let first = timeout(AUTH_TIMEOUT, first_text(socket)).await.ok().flatten();
     let token = first.as_deref().and_then(token_of).ok_or_else(ApiError::missing_authorization)?;
-    let seated = Seated::find(app, &Shown::bearer(token), wanted).await?;
+    let seated = Seated::find(app, &Shown::bearer(token), wanted, address).await?;
     send(socket, json!({ "type": "auth_ack" })).await.ok_or_else(ApiError::unavailable)?;
     Ok(seated)
 }

@@ -13,6 +13,7 @@ use tally_domain::{
 
 use super::{current, end_with_those_below, refresh::refresh_token, refused};
 use crate::{
+    client_address::ClientAddress,
     error::ApiError,
     execute::never,
     guard::{context_of, credential_of, verify},
@@ -33,12 +34,16 @@ use crate::{
         headers(("Set-Cookie"), ("X-Log-Position"), ("X-Revocation"))
     ))
 )]
-pub async fn end_current_session(State(app): State<App>, request: Request) -> Result<Response, Response> {
+pub async fn end_current_session(
+    State(app): State<App>,
+    address: ClientAddress,
+    request: Request,
+) -> Result<Response, Response> {
     let (parts, _) = request.into_parts();
     let mut is_ordinary = false;
     let shown = credential_of(&parts.method, parts.uri.path(), &parts.headers);
     let principal = match shown {
-        Ok(shown) => verify(&app, &shown).await,
+        Ok(shown) => verify(&app, &shown, address).await,
         Err(error) => Err(error),
     };
     let context = context_of(&parts);

@@ -58,9 +58,11 @@ pub struct Session {
     address: Option<String>,
     user_agent: Option<String>,
     started_at: DateTime<Utc>,
-    /// When a console session was refreshed last; null for one that never was, and for every other
-    /// session, whose uses are not written down.
+    /// When it was used or refreshed last. Uses are written down once in a while
+    /// (`TALLY_USAGE_INTERVAL_MS`), so it may be so much behind; null until then.
     last_seen_at: Option<DateTime<Utc>>,
+    /// Where it was used from last; null once that is too long ago (`TALLY_USAGE_DAYS`).
+    last_seen_address: Option<String>,
     expires_at: DateTime<Utc>,
     /// The session that started it.
     #[schema(value_type = Option<Uuid>)]
@@ -84,7 +86,8 @@ impl Session {
             address: entry.address,
             user_agent: entry.user_agent,
             started_at: entry.started_at,
-            last_seen_at: entry.refreshed_at,
+            last_seen_at: entry.last_seen_at,
+            last_seen_address: entry.last_seen_address.map(|address| address.to_string()),
             expires_at: entry.expires_at,
             minted_by: entry.minted_by,
             current: current == Some(entry.id),
