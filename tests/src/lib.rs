@@ -8,7 +8,9 @@
 )]
 
 pub mod client;
+pub mod clock;
 pub mod issuer;
+pub mod line;
 pub mod log;
 pub mod marks;
 pub mod nats;
@@ -23,7 +25,9 @@ mod watch;
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, Client, Console, Login};
+pub use clock::FakeClock;
 pub use issuer::Issuer;
+pub use line::{Condition, Line};
 pub use marks::Marks;
 pub use nats::NatsServer;
 pub use postgres::TempPostgres;
