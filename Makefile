@@ -22,7 +22,7 @@ cluster: postgresql nats-server curl ## Start three replicas that hear each othe
 	@exec scripts/cluster
 
 .PHONY: chaos
-chaos: postgresql nats-server libfaketime ## Break everything many times under load (ROUNDS=20 SEED=… FAULTS=kill)
+chaos: postgresql nats-server libfaketime ## Break everything many times under load (ROUNDS=20 SEED=… FAULTS=kill; FAULTS=replicas REVOCATIONS=10000)
 	@scripts/chaos
 
 .PHONY: timing

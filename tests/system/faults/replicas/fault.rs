@@ -102,21 +102,23 @@ impl Fault {
 
     pub async fn begin(self, cluster: &mut Cluster, dice: &mut StdRng) -> Lasting {
         let mut victims: Vec<usize> = (0..cluster.replicas.len()).collect();
-        let is_of_all = match self {
-            Self::KillNats | Self::StopNats | Self::KillPostmaster | Self::StopPostgres | Self::Messages => {
-                true
-            }
+        let is_of_one = match self {
+            Self::KillReplica | Self::StopReplica | Self::ToPostgres(_) => true,
             // Sometimes nobody hears anybody.
-            Self::ToNats(_) => dice.random_bool(0.3),
-            Self::KillReplica | Self::StopReplica | Self::ToPostgres(_) => false,
-            Self::ReplicaClock(_) | Self::PostgresClock(_) => true,
+            Self::ToNats(_) => !dice.random_bool(0.3),
+            Self::KillNats
+            | Self::StopNats
+            | Self::KillPostmaster
+            | Self::StopPostgres
+            | Self::Messages
+            | Self::ReplicaClock(_)
+            | Self::PostgresClock(_) => false,
         };
-        if !is_of_all {
+        if is_of_one {
             victims.shuffle(dice);
             victims.truncate(1);
         }
         let mut frozen = None;
-        let condition = self.condition(dice);
         match self {
             Self::KillReplica => victims.iter().for_each(|victim| {
                 let process = cluster.replicas[*victim].server.process();
@@ -128,32 +130,19 @@ impl Fault {
             Self::StopNats => cluster.nats.process().signal(Signal::STOP),
             Self::KillPostmaster => cluster.postgres.crash().await,
             Self::StopPostgres => frozen = Some(cluster.postgres.freeze()),
-            Self::ToNats(_) | Self::Messages => be(cluster, &victims, condition, |replica| &replica.nats),
-            Self::ToPostgres(_) => be(cluster, &victims, condition, |replica| &replica.postgres),
+            Self::ToNats(broken) => {
+                be(cluster, &victims, broken.condition(dice), |replica| &replica.nats);
+            }
+            Self::ToPostgres(broken) => {
+                be(cluster, &victims, broken.condition(dice), |replica| &replica.postgres);
+            }
+            Self::Messages => be(cluster, &victims, Condition::Meddling, |replica| &replica.nats),
             Self::ReplicaClock(jump) | Self::PostgresClock(jump) => {
                 let seconds = if jump == Jump::Ahead { JUMP_SECONDS } else { -JUMP_SECONDS };
                 self.shift(cluster, seconds).await;
             }
         }
         Lasting { fault: self, victims, frozen, since: Instant::now() }
-    }
-
-    fn condition(self, dice: &mut StdRng) -> Condition {
-        match self {
-            Self::ToNats(broken) | Self::ToPostgres(broken) => match broken {
-                Broken::Cut => Condition::Cut,
-                Broken::CutThere => Condition::CutOneWay(Way::ToServer),
-                Broken::CutBack => Condition::CutOneWay(Way::ToClient),
-                // An answer that comes late tells what was true long ago.
-                Broken::Slow => Condition::Slow {
-                    there: Duration::from_millis(dice.random_range(0..30)),
-                    back: Duration::from_millis(dice.random_range(5..300)),
-                },
-                Broken::Lossy => Condition::Lossy,
-            },
-            Self::Messages => Condition::Meddling,
-            _ => Condition::Good,
-        }
     }
 
     /// Shifts a clock, and sees that whoever goes by it believes it.
@@ -170,6 +159,22 @@ impl Fault {
             ((ahead - seconds).abs() < 60).then_some(())
         })
         .await;
+    }
+}
+
+impl Broken {
+    fn condition(self, dice: &mut StdRng) -> Condition {
+        match self {
+            Self::Cut => Condition::Cut,
+            Self::CutThere => Condition::CutOneWay(Way::ToServer),
+            Self::CutBack => Condition::CutOneWay(Way::ToClient),
+            // An answer that comes late tells what was true long ago.
+            Self::Slow => Condition::Slow {
+                there: Duration::from_millis(dice.random_range(0..30)),
+                back: Duration::from_millis(dice.random_range(5..300)),
+            },
+            Self::Lossy => Condition::Lossy,
+        }
     }
 }
 

@@ -79,9 +79,9 @@ pub enum Told {
 
 /// Somebody with a session, who does it again and again.
 pub struct Racer {
-    pub doors: Arc<[Door]>,
-    pub session: String,
-    pub told: mpsc::UnboundedSender<Told>,
+    doors: Arc<[Door]>,
+    session: String,
+    told: mpsc::UnboundedSender<Told>,
     dice: StdRng,
 }
 
@@ -202,7 +202,7 @@ async fn exchange(request: RequestBuilder) -> Option<Answer> {
 }
 
 /// Asks one replica about one token, on a connection of its own.
-pub struct Asker {
+struct Asker {
     replica: usize,
     door: Door,
     token: String,
