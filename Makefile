@@ -13,7 +13,7 @@ run: postgresql ## Build and start a server with its own database on http://127.
 	@exec ./target/release/tally serve
 
 .PHONY: test
-test: postgresql wrk schemathesis python3-aiosmtpd openssl nats-server nginx caddy curl issuer ## Run every check and every test
+test: postgresql wrk schemathesis python3-aiosmtpd openssl nats-server nginx caddy libfaketime curl issuer ## Run every check and every test
 	@scripts/test
 
 .PHONY: cluster
@@ -22,7 +22,7 @@ cluster: postgresql nats-server curl ## Start three replicas that hear each othe
 	@exec scripts/cluster
 
 .PHONY: chaos
-chaos: postgresql ## Break everything many times under load (ROUNDS=20 SEED=… FAULTS=kill)
+chaos: postgresql nats-server libfaketime ## Break everything many times under load (ROUNDS=20 SEED=… FAULTS=kill; FAULTS=replicas REVOCATIONS=10000)
 	@scripts/chaos
 
 .PHONY: timing
@@ -59,8 +59,8 @@ golden: postgresql ## Write the generated pages and tables anew
 	@mv target/openapi.json docs/openapi.json
 	@INSTA_UPDATE=always cargo test --quiet --package tally --test system role_matrix::who_may
 
-.PHONY: postgresql wrk schemathesis python3-aiosmtpd openssl nats-server nginx caddy curl
-postgresql wrk schemathesis python3-aiosmtpd openssl nats-server nginx caddy curl:
+.PHONY: postgresql wrk schemathesis python3-aiosmtpd openssl nats-server nginx caddy libfaketime curl
+postgresql wrk schemathesis python3-aiosmtpd openssl nats-server nginx caddy libfaketime curl:
 	@scripts/install $@
 
 .PHONY: issuer

@@ -58,6 +58,12 @@ impl Client {
         Self { http, base: base.to_owned(), log }
     }
 
+    /// Where the server is, as `127.0.0.1:…`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
+    }
+
     /// A request. What the server has logged until now is looked at first.
     #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {

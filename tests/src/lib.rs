@@ -8,8 +8,10 @@
 )]
 
 pub mod client;
+pub mod clock;
 pub mod gate;
 pub mod issuer;
+pub mod line;
 pub mod log;
 pub mod marks;
 pub mod nats;
@@ -25,8 +27,10 @@ mod watch;
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, Client, Console, Login};
+pub use clock::FakeClock;
 pub use gate::Gate;
 pub use issuer::Issuer;
+pub use line::{Condition, Line};
 pub use marks::Marks;
 pub use nats::NatsServer;
 pub use postgres::TempPostgres;

@@ -71,6 +71,15 @@ impl NatsServer {
         }
     }
 
+    /// The process, for those who stop and continue it.
+    ///
+    /// # Panics
+    /// When it is down.
+    #[must_use]
+    pub fn process(&self) -> &Guarded {
+        self.process.as_ref().expect("it is up")
+    }
+
     /// Its address, `127.0.0.1:…`.
     #[must_use]
     pub fn address(&self) -> String {

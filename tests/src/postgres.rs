@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 
 use crate::{
-    eventually,
+    FakeClock, eventually,
     scratch::{Guarded, Scratch},
 };
 
@@ -19,6 +19,7 @@ pub struct TempPostgres {
     process: Guarded,
     binaries: PathBuf,
     settings: Vec<String>,
+    environment: Vec<(String, String)>,
     databases: AtomicU32,
 }
 
@@ -37,6 +38,19 @@ impl TempPostgres {
     /// # Panics
     /// When PostgreSQL is not installed or does not start.
     pub async fn start_in(scratch: Scratch, settings: &[&str]) -> Self {
+        Self::make(scratch, settings, Vec::new()).await
+    }
+
+    /// One that goes by this clock.
+    ///
+    /// # Panics
+    /// When PostgreSQL is not installed or does not start.
+    pub async fn start_by(clock: &FakeClock) -> Self {
+        let environment = clock.settings().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self::make(Scratch::new(), &[], environment).await
+    }
+
+    async fn make(scratch: Scratch, settings: &[&str], environment: Vec<(String, String)>) -> Self {
         let binaries = binaries();
         let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let home = home(&scratch);
@@ -52,8 +66,9 @@ impl TempPostgres {
             .status()
             .expect("initdb runs");
         assert!(made.success(), "initdb makes a cluster");
-        let process = start(&scratch, &binaries, &settings);
-        let postgres = Self { scratch, process, binaries, settings, databases: AtomicU32::new(0) };
+        let process = start(&scratch, &binaries, &settings, &environment);
+        let databases = AtomicU32::new(0);
+        let postgres = Self { scratch, process, binaries, settings, environment, databases };
         postgres.answers().await;
         postgres
     }
@@ -114,6 +129,12 @@ impl TempPostgres {
         .await;
     }
 
+    /// The file of the socket it listens on.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        home(&self.scratch).join(".s.PGSQL.5432")
+    }
+
     /// The directory that goes with the cluster.
     #[must_use]
     pub const fn scratch(&self) -> &Scratch {
@@ -122,7 +143,7 @@ impl TempPostgres {
 
     /// Starts the postmaster again after it ended.
     pub async fn restart(&mut self) {
-        self.process = start(&self.scratch, &self.binaries, &self.settings);
+        self.process = start(&self.scratch, &self.binaries, &self.settings, &self.environment);
         self.answers().await;
     }
 
@@ -173,11 +194,20 @@ fn children(postmaster: Pid) -> Vec<Pid> {
     children.split_whitespace().filter_map(|id| id.parse().ok()).filter_map(Pid::from_raw).collect()
 }
 
-fn start(scratch: &Scratch, binaries: &Path, settings: &[String]) -> Guarded {
+fn start(
+    scratch: &Scratch,
+    binaries: &Path,
+    settings: &[String],
+    environment: &[(String, String)],
+) -> Guarded {
     let home = home(scratch);
     let log = std::fs::OpenOptions::new().create(true).append(true).open(scratch.path().join("postgres.log"));
-    let mut command = unprivileged(&binaries.join("postgres"));
+    // Not before the user has changed: what libfaketime leaves in shared memory would be root's. Like
+    // `setpriv`, `env` replaces itself.
+    let mut command = unprivileged(Path::new("env"));
     command
+        .args(environment.iter().map(|(name, value)| format!("{name}={value}")))
+        .arg(binaries.join("postgres"))
         .arg("-D")
         .arg(home.join("data"))
         .arg("-k")

@@ -14,6 +14,7 @@ mod mixed;
 mod pause;
 mod pool;
 mod rebuild;
+mod replicas;
 mod report;
 mod rolling_upgrade;
 pub mod site;

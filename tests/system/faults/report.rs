@@ -66,13 +66,18 @@ impl Report {
             self.recovery_max.as_secs_f64(),
             self.answer_max.as_secs_f64()
         );
-        println!("{row}");
-        if let Some(path) = given("TALLY_FAULT_REPORT") {
-            let mut file = OpenOptions::new().create(true).append(true).open(path).expect("a file");
-            writeln!(file, "{row}").expect("a file that can be written");
-        }
+        add_row("TALLY_FAULT_REPORT", &row);
         assert!(self.rounds > 0, "{}: nothing was done", self.fault);
         assert!(self.checked > 0, "{}: nothing was acknowledged, so nothing is shown", self.fault);
         assert_eq!((self.lost, self.twice), (0, 0), "{}: lost and done twice", self.fault);
+    }
+}
+
+/// Prints a row of a table, and adds it to the file that this variable names.
+pub fn add_row(variable: &str, row: &str) {
+    println!("{row}");
+    if let Some(path) = given(variable) {
+        let mut file = OpenOptions::new().create(true).append(true).open(path).expect("a file");
+        writeln!(file, "{row}").expect("a file that can be written");
     }
 }

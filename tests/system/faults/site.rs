@@ -39,6 +39,11 @@ impl Door {
     pub fn client(&self) -> Client {
         self.0.lock().unwrap().clone()
     }
+
+    /// It has moved.
+    pub fn lead_to(&self, client: Client) {
+        *self.0.lock().unwrap() = client;
+    }
 }
 
 /// The settings of a server beside a database.
@@ -139,7 +144,7 @@ impl Site {
         }
         if !self.server.process().is_running() {
             self.server.restart().await;
-            *self.door.0.lock().unwrap() = self.server.client();
+            self.door.lead_to(self.server.client());
         }
     }
 
