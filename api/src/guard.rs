@@ -160,7 +160,7 @@ pub(crate) async fn verify(app: &App, shown: &Shown) -> Result<Principal, ApiErr
 }
 
 async fn principal(app: &App, credential: &Plaintext) -> Result<Principal, ApiError> {
-    let recognised = recognise(credential.expose()).ok_or_else(ApiError::invalid_token)?;
+    let recognised = recognise(credential.expose()).ok_or_else(malformed)?;
     let hash = credential.hash();
     if let Some(verdict) = app.replica.remembered(&hash) {
         return Ok(verdict.principal);
@@ -170,7 +170,7 @@ async fn principal(app: &App, credential: &Plaintext) -> Result<Principal, ApiEr
 
 /// What a credential shows, to be [checked](check) now and again.
 pub(crate) fn present(app: &App, credential: &Plaintext) -> Result<Presented, ApiError> {
-    let recognised = recognise(credential.expose()).ok_or_else(ApiError::invalid_token)?;
+    let recognised = recognise(credential.expose()).ok_or_else(malformed)?;
     presented(app, credential, recognised, credential.hash())
 }
 
@@ -184,10 +184,16 @@ fn presented(
         Recognised::Token(_) => Ok(Presented::Token(hash)),
         Recognised::Jwt => {
             let Session { kind, user, session, expires_at } =
-                app.settings.signer.check(credential.expose()).ok_or_else(ApiError::invalid_token)?;
+                app.settings.signer.check(credential.expose()).ok_or_else(malformed)?;
             Ok(Presented::Session { hash, id: session, user, kind: kind.credential(), expires_at })
         }
     }
+}
+
+/// Nobody need be asked about it.
+fn malformed() -> ApiError {
+    tally_fanout::metrics::malformed();
+    ApiError::invalid_token()
 }
 
 /// Asks the replica what it is good for at this moment.

@@ -6,7 +6,7 @@
 
 mod nats;
 mod reorder;
-mod wire;
+pub(crate) mod wire;
 
 use std::sync::Arc;
 
@@ -15,10 +15,14 @@ use tally_events::seal::Key;
 use tally_store::{Batch, Store};
 use tokio::sync::broadcast::{self, error::RecvError};
 
+pub(crate) use nats::NatsLink;
 pub use nats::{Nats, NatsError, NatsLogin, NatsSettings};
 pub(crate) use reorder::Reorder;
 
-use crate::protocol::{Acknowledgement, Message, Tag};
+use crate::{
+    metrics::METRICS,
+    protocol::{Acknowledgement, Message, Tag},
+};
 use nats::Came;
 use wire::Frame;
 
@@ -91,6 +95,7 @@ impl Bus {
         let message = message(&batch);
         if let Some(nats) = self.connected() {
             nats.send(wire::batch(&self.key, &message));
+            METRICS.sent.batches.increment(1);
         }
         Said { message, batch: Some(batch) }
     }
@@ -105,12 +110,14 @@ impl Bus {
                 return Some(Heard::Missed);
             }
         };
-        match wire::read(&self.key, &message.payload) {
+        let read = wire::read(&self.key, &message.payload).inspect(|frame| METRICS.received(frame));
+        match read {
             Ok(Frame::Batch(message)) => Some(Heard::Batch(Said { message, batch: None })),
             Ok(Frame::Acknowledgement(told)) => Some(Heard::Acknowledgement(told)),
             Ok(Frame::ReadTheLog) => Some(Heard::Missed),
             // Whoever made it may send many: it is told once, and costs a hash.
             Err(forged) => {
+                METRICS.forged.increment(1);
                 if !std::mem::replace(&mut self.told_of_strangers, true) {
                     tracing::warn!("{forged}: it is ignored, and so are more of them, in silence");
                 }
@@ -123,6 +130,7 @@ impl Bus {
     pub(crate) fn acknowledge(&self, told: Option<Acknowledgement>) {
         if let (Some(nats), Some(told)) = (self.connected(), told) {
             nats.send(wire::acknowledgement(&self.key, &told));
+            METRICS.sent.acknowledgements.increment(1);
         }
     }
 }

@@ -1,7 +1,13 @@
 //! One process that serves: it verifies credentials from memory or from Postgres, and says
 //! "revoked" only once that is true everywhere.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, RwLock};
@@ -21,9 +27,10 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    bus::Nats,
+    bus::{Nats, NatsLink},
     keeper,
     lookups::{self, Lookups},
+    metrics::METRICS,
     mono,
     news::{self, News, Publisher, Untold},
     protocol::{Barrier, By, Machine, Mono, Timing},
@@ -91,6 +98,14 @@ impl Presented {
         }
     }
 
+    /// Known of a session, whose JWT says so; a token is only what is found under its hash.
+    const fn kind(&self) -> Option<CredentialKind> {
+        match self {
+            Self::Token(_) => None,
+            Self::Session { kind, .. } => Some(*kind),
+        }
+    }
+
     /// A session lasts no longer than the JWT that shows it. One that names another person or another
     /// kind than its session does was not made here: none.
     pub(crate) fn limit(&self, mut verdict: Verdict) -> Option<Verdict> {
@@ -145,6 +160,10 @@ pub struct ReplicaStatus {
     pub registered: bool,
     pub lease_valid: bool,
     pub applied: Position,
+    /// Where the log ended at the last renewal.
+    pub head: Position,
+    /// Whether NATS is there; none where none was named.
+    pub bus_connected: Option<bool>,
     /// Verdicts in memory, and the bytes they take.
     pub cached: usize,
     pub cached_bytes: usize,
@@ -171,6 +190,9 @@ pub(crate) struct Inner {
     /// Rows of the list this process may have made.
     pub rows: Mutex<Vec<Uuid>>,
     lookups: Arc<Lookups>,
+    /// The position that the log ended at when the lease was last renewed.
+    pub head: AtomicI64,
+    bus: Option<NatsLink>,
 }
 
 impl Inner {
@@ -218,7 +240,7 @@ impl Replica {
     #[must_use]
     pub fn join(store: Arc<Store>, settings: ReplicaSettings, nats: Option<Nats>) -> Self {
         let machine = Machine::new(settings.timing(), settings.capacity, OVERTHROWN_PLACES);
-        let (replica, untold) = Self::of(store, settings, machine);
+        let (replica, untold) = Self::of(store, settings, machine, nats.as_ref().map(Nats::link));
         replica.tasks.handles.lock().extend([
             tokio::spawn(keeper::keep_lease(replica.inner.clone())),
             tokio::spawn(keeper::follow_log(replica.inner.clone(), nats)),
@@ -231,10 +253,15 @@ impl Replica {
     /// A process that comes and goes, such as a command line: it is in no list and remembers nothing.
     #[must_use]
     pub fn observer(store: Arc<Store>, settings: ReplicaSettings) -> Self {
-        Self::of(store, settings, Machine::observer(settings.timing())).0
+        Self::of(store, settings, Machine::observer(settings.timing()), None).0
     }
 
-    fn of(store: Arc<Store>, settings: ReplicaSettings, machine: Machine) -> (Self, mpsc::Receiver<Untold>) {
+    fn of(
+        store: Arc<Store>,
+        settings: ReplicaSettings,
+        machine: Machine,
+        bus: Option<NatsLink>,
+    ) -> (Self, mpsc::Receiver<Untold>) {
         let machine = Arc::new(RwLock::new(machine));
         // A quarter of the pool stays for commands, and for everything else that uses it.
         let flights_max = FLIGHTS_MAX.min(store.pool().options().get_max_connections() as usize * 3 / 4);
@@ -250,6 +277,8 @@ impl Replica {
             publisher,
             rows: Mutex::new(Vec::new()),
             lookups: Arc::new(lookups),
+            head: AtomicI64::new(Position::ZERO.0),
+            bus,
         };
         let inner = Arc::new(inner);
         let tasks = Tasks { inner: inner.clone(), handles: Mutex::new(Vec::new()) };
@@ -272,6 +301,12 @@ impl Replica {
         if let Some(verdict) = self.remembered(&presented.hash()) {
             return Ok(verdict);
         }
+        let verdict = self.look_up(presented).await;
+        METRICS.looked_up(&verdict, presented.kind());
+        verdict
+    }
+
+    async fn look_up(&self, presented: &Presented) -> Result<Verdict, VerifyError> {
         let found = self.inner.lookups.find(*presented).await.ok_or(VerifyError::Unavailable)?;
         match found.standing {
             Standing::Invalid => Err(VerifyError::Invalid),
@@ -294,7 +329,9 @@ impl Replica {
     /// session that means that this very JWT was checked.
     #[must_use]
     pub fn remembered(&self, hash: &CredentialHash) -> Option<Verdict> {
-        self.inner.machine.read().answer(hash, mono::now)
+        let verdict = self.inner.machine.read().answer(hash, mono::now)?;
+        METRICS.remembered(&verdict);
+        Some(verdict)
     }
 
     /// What this replica applies from now on, in order, also where other replicas committed it. Whoever
@@ -363,6 +400,7 @@ impl Replica {
                     by = ?by,
                     "a revocation is effective"
                 );
+                METRICS.effective(by, waited);
                 return Effective { waited, by };
             }
             tokio::select! {
@@ -393,6 +431,8 @@ impl Replica {
             registered: machine.replica().is_some(),
             lease_valid: machine.lease().is_some_and(|lease| lease.holds(mono::now())),
             applied: machine.applied(),
+            head: Position(self.inner.head.load(Ordering::Relaxed)),
+            bus_connected: self.inner.bus.as_ref().map(NatsLink::is_connected),
             cached: machine.cached(),
             cached_bytes: machine.cached_bytes(),
         }

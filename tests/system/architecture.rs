@@ -19,10 +19,12 @@ const ROOMS: [&str; 7] = [
 const BENCH: &str = "tally-bench";
 
 /// Packages that belong to some rooms alone.
-const CONFINED: [(&str, &[&str]); 9] = [
+const CONFINED: [(&str, &[&str]); 11] = [
     ("tokio", &["tally-store", "tally-projections", "tally-fanout", "tally-api", "tally"]),
     ("sqlx", &["tally-store", "tally-projections", "tally-fanout", "tally-api", "tally"]),
     ("axum", &["tally-api"]),
+    ("metrics", &["tally-store", "tally-projections", "tally-fanout", "tally-api"]),
+    ("metrics-exporter-prometheus", &["tally-api"]),
     ("jsonwebtoken", &["tally-api"]),
     ("async-nats", &["tally-fanout"]),
     ("reqwest", &["tally-api", "tally"]),

@@ -8,6 +8,7 @@ mod contract;
 mod faults;
 mod hostile;
 mod mail;
+mod metrics;
 mod oracle;
 mod poison;
 mod races;

@@ -13,11 +13,13 @@ mod v1;
 mod workspaces;
 pub(crate) mod ws;
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     extract::DefaultBodyLimit,
     http::{HeaderMap, HeaderName, HeaderValue, Method, header},
-    middleware::{from_fn, from_fn_with_state},
+    middleware::from_fn_with_state,
     routing::any,
 };
 use tally_fanout::Done;
@@ -30,6 +32,7 @@ use utoipa_axum::{router::UtoipaMethodRouter, routes};
 
 use crate::{
     error::{ApiError, Code},
+    metrics::HttpMetrics,
     middleware,
     request_json::BODY_BYTES_MAX,
     state::App,
@@ -100,27 +103,33 @@ pub(crate) fn asked_by_proxies() -> Route {
     routes!(auth::verify::verify_for_proxy)
 }
 
+/// The paths they ask at.
+const BY_PROXIES: [&str; 2] = ["/auth/verify", "/auth/verify/{*original}"];
+
 /// Everything behind the door. Collections answer with and without a trailing slash.
 pub fn router(app: App) -> NormalizePath<Router> {
     let mut routes = Router::new();
+    let mut patterns: Vec<String> = BY_PROXIES.map(str::to_owned).into();
     for (_, documented, handlers) in listed() {
         for path in documented.paths.keys() {
             routes = routes.route(path, handlers.clone());
+            patterns.push(path.clone());
         }
     }
+    let metrics = app.settings.count_requests.then(|| Arc::new(HttpMetrics::new(patterns)));
     let routes = routes
         .fallback(async || ApiError::not_found())
         .method_not_allowed_fallback(async || ApiError::new(Code::MethodNotAllowed, "method not allowed"));
     // No browser's preflight is answered here, because that would be a yes, and the origins of
     // others are theirs to judge.
-    let by_proxies = Router::new()
-        .route("/auth/verify", any(auth::verify::verify_for_proxy))
-        .route("/auth/verify/{*original}", any(auth::verify::verify_for_proxy));
+    let by_proxies = BY_PROXIES
+        .into_iter()
+        .fold(Router::new(), |routes, path| routes.route(path, any(auth::verify::verify_for_proxy)));
     let routes = routes
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(app.clone(), middleware::admit))
         .layer(cors(&app));
-    let all = routes.merge(by_proxies).layer(from_fn(middleware::pass)).with_state(app);
+    let all = routes.merge(by_proxies).layer(from_fn_with_state(metrics, middleware::pass)).with_state(app);
     NormalizePathLayer::trim_trailing_slash().layer(all)
 }
 
