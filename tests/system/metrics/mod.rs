@@ -6,6 +6,7 @@ use std::{
     collections::BTreeSet,
     fs,
     net::TcpListener,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -175,25 +176,20 @@ async fn an_address_that_is_taken_stops_the_start() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().map(|address| (address.to_string(), taken)).unwrap();
     let scratch = Scratch::new();
-    let output = start(&scratch, &[("METRICS_ADDR", &taken.0)]);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success(), "{said}");
-    let wrong = format!("METRICS_ADDR: {} cannot be listened on: choose another", taken.0);
-    assert!(said.contains(&wrong), "{said}");
-}
-
-/// Runs the server to its end, which must come by itself.
-fn start(scratch: &Scratch, settings: &[(&str, &str)]) -> std::process::Output {
-    let mut command = std::process::Command::new(BINARY);
-    let data = scratch.path().join("data");
+    let (data, log) = (scratch.path().join("data"), scratch.path().join("log"));
+    let mut command = Command::new(BINARY);
     command
         .arg("serve")
         .env_clear()
         .env("TALLY_DATA_DIR", data)
         .env("PATH", "/usr/bin:/bin")
         .env("PORT", "0");
-    command.envs(settings.iter().copied()).stdin(std::process::Stdio::null());
-    command.output().expect("the binary runs")
+    command.env("METRICS_ADDR", &taken.0).stdin(Stdio::null()).stderr(fs::File::create(&log).unwrap());
+    let ended = scratch.spawn(&mut command).expect("the binary runs").wait();
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(!ended.success(), "{said}");
+    let wrong = format!("METRICS_ADDR: {} cannot be listened on: choose another", taken.0);
+    assert!(said.contains(&wrong), "{said}");
 }
 
 /// A projection that stopped, and how far it stays behind.
