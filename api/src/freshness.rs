@@ -25,6 +25,11 @@ impl Freshness {
         Self(checkpoints.into_iter().collect())
     }
 
+    /// How far each has come.
+    pub(crate) fn checkpoints(&self) -> impl Iterator<Item = (&'static str, Position)> {
+        self.0.iter().map(|(projection, checkpoint)| (*projection, *checkpoint.borrow()))
+    }
+
     /// Waits until `projection` has what its reader may expect, and tells how far it is.
     ///
     /// A client that sent `X-Min-Position` gets that or 503. Any other gets what was in the log

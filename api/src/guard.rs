@@ -153,7 +153,7 @@ async fn principal(app: &App, credential: &Plaintext) -> Result<Principal, ApiEr
 
 /// Whether a credential is good, and whose it is.
 pub(crate) async fn judge(app: &App, credential: &Plaintext) -> Result<Principal, VerifyError> {
-    let recognised = recognise(credential.expose()).ok_or(VerifyError::Invalid)?;
+    let recognised = recognise(credential.expose()).ok_or_else(malformed)?;
     let hash = credential.hash();
     let verdict = match app.replica.remembered(&hash) {
         Some(verdict) => verdict,
@@ -164,7 +164,7 @@ pub(crate) async fn judge(app: &App, credential: &Plaintext) -> Result<Principal
 
 /// What a credential shows, to be [checked](check) now and again.
 pub(crate) fn present(app: &App, credential: &Plaintext) -> Result<Presented, ApiError> {
-    let recognised = recognise(credential.expose()).ok_or_else(ApiError::invalid_token)?;
+    let recognised = recognise(credential.expose()).ok_or_else(malformed).map_err(worded)?;
     presented(app, credential, recognised, credential.hash()).map_err(worded)
 }
 
@@ -178,10 +178,16 @@ fn presented(
         Recognised::Token(_) => Ok(Presented::Token(hash)),
         Recognised::Jwt => {
             let Session { kind, user, session, expires_at } =
-                app.settings.signer.check(credential.expose()).ok_or(VerifyError::Invalid)?;
+                app.settings.signer.check(credential.expose()).ok_or_else(malformed)?;
             Ok(Presented::Session { hash, id: session, user, kind: kind.credential(), expires_at })
         }
     }
+}
+
+/// Nobody need be asked about it.
+fn malformed() -> VerifyError {
+    tally_fanout::metrics::malformed();
+    VerifyError::Invalid
 }
 
 /// Asks the replica what it is good for at this moment.

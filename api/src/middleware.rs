@@ -2,7 +2,7 @@
 //!
 //! It is one function, because each layer costs what the verdict itself costs.
 
-use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -20,6 +20,7 @@ use uuid::{Uuid, fmt::Hyphenated};
 use crate::{
     error::{self, ApiError, Code, Family},
     guard,
+    metrics::{HttpMetrics, UNMATCHED},
     routes::is_asked_by_proxies,
     state::App,
 };
@@ -30,7 +31,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Around every route: a request comes in without forged headers and with a name; an answer goes out
 /// in the words of its family, with the headers every answer has, and is told in the log.
-pub async fn pass(mut request: Request, next: Next) -> Response {
+pub async fn pass(
+    State(metrics): State<Option<Arc<HttpMetrics>>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let started = Instant::now();
     strip_identity(request.headers_mut());
     let id = name_request(&mut request);
@@ -46,6 +51,9 @@ pub async fn pass(mut request: Request, next: Next) -> Response {
     // Answers may hold secrets: nobody keeps a copy, and nobody guesses a type.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some(metrics) = &metrics {
+        metrics.answered(asked.route.as_ref(), &asked.method, response.status(), started.elapsed());
+    }
     asked.log(id, response.status(), started);
     response
 }
@@ -87,7 +95,7 @@ impl Asked {
     /// One line per request. Those that machines send all day are told only to who listens closely:
     /// a proxy or a service asks once per request of its own, and tells of that itself.
     fn log(&self, id: RequestId, status: StatusCode, started: Instant) {
-        let route = self.route.as_ref().map_or("unmatched", MatchedPath::as_str);
+        let route = self.route.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
         let routine = route.ends_with("/health") || route.ends_with('z') || is_asked_by_proxies(route);
         let routine = routine && !status.is_server_error();
         if routine && !tracing::enabled!(Level::DEBUG) {

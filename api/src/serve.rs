@@ -3,12 +3,13 @@
 //! Connections are bounded in number, and one that does not finish a request's head in time is
 //! closed: somebody who opens many and says nothing takes no place from others for long.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    extract::{ConnectInfo, FromRequestParts},
+    extract::{ConnectInfo, FromRequestParts, Request},
     http::request::Parts,
+    response::Response,
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -17,7 +18,7 @@ use tokio::{
     sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch},
     time::sleep,
 };
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 use crate::{error::ApiError, head_timer::HeadTimer, routes::router, state::App};
 
@@ -35,7 +36,18 @@ pub async fn serve(
     connections_max: usize,
     stop: impl Future<Output = ()> + Send,
 ) {
-    let router = router(app);
+    serve_service(listener, router(app), connections_max, stop).await;
+}
+
+/// The same with any service.
+pub(crate) async fn serve_service<S>(
+    listener: TcpListener,
+    service: S,
+    connections_max: usize,
+    stop: impl Future<Output = ()> + Send,
+) where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+{
     let mut http = http1::Builder::new();
     http.header_read_timeout(HEAD_TIMEOUT);
     let places = Arc::new(Semaphore::new(connections_max));
@@ -51,13 +63,13 @@ pub async fn serve(
             accepted = accepted => accepted,
             () = &mut stop => break,
         };
-        let router = router.clone();
+        let inner = service.clone();
         let connection = Connection(Arc::new(Held { place, stopping: stopping.clone() }));
         let stopping = connection.clone();
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
             request.extensions_mut().insert(connection.clone());
-            router.clone().oneshot(request.map(Body::new))
+            inner.clone().oneshot(request.map(Body::new))
         });
         http.timer(HeadTimer::default());
         let http = http.serve_connection(TokioIo::new(stream), service).with_upgrades();

@@ -38,5 +38,7 @@ pub struct ApiSettings {
     /// Where the web client lives.
     pub frontend: Url,
     pub workspace_creation_disabled: bool,
+    /// Whether requests are counted, because somebody may ask for metrics.
+    pub count_requests: bool,
     pub server_version: &'static str,
 }

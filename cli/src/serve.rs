@@ -8,7 +8,7 @@ use std::{
 };
 
 use tally_api::{
-    ApiSettings, App, AuthLimits, Clients, CookieSettings, Freshness, Providers, ProxyTrust,
+    ApiSettings, App, AuthLimits, Clients, CookieSettings, Exporter, Freshness, Providers, ProxyTrust,
     mail::{Mailer, Outbox},
 };
 use tally_events::Position;
@@ -74,6 +74,11 @@ pub async fn migrate() -> Result<(), Failure> {
 }
 
 async fn serve_with(config: &Config, database: &Opened, stop: watch::Receiver<bool>) -> Result<(), Failure> {
+    // Before anything is started that counts.
+    let metrics = match config.metrics {
+        Some(address) => Some(ForMetrics::listen(address).await?),
+        None => None,
+    };
     database.migrate().await?;
     let secrets = Secrets::load(config)?;
     let pool = tally_store::connect(database.serving.clone(), config.connections);
@@ -106,10 +111,12 @@ async fn serve_with(config: &Config, database: &Opened, stop: watch::Receiver<bo
         listener.local_addr().map_err(|source| Failure::Listen { address: config.listen, source })?;
     let settings = api_settings(config, &secrets)?;
     let app = App::new(settings, store.clone(), replica.clone(), usage.clone(), freshness, mailer.clone());
+    let serve_metrics = ForMetrics::serve(metrics, app.clone(), stopped(stop.clone()));
     announce(config, address);
 
+    let serve = tally_api::serve(listener, app, connections_max(), stopped(stop.clone()));
     tokio::select! {
-        () = tally_api::serve(listener, app, connections_max(), stopped(stop.clone())) => {}
+        ((), ()) = async { tokio::join!(serve, serve_metrics) } => {}
         () = overdue(stop) => {
             tracing::warn!("some requests did not end in time and were cut off");
         }
@@ -135,6 +142,28 @@ async fn serve_with(config: &Config, database: &Opened, stop: watch::Receiver<bo
     }
     pool.close().await;
     Ok(())
+}
+
+/// Who counts, and where that is shown.
+struct ForMetrics {
+    exporter: Exporter,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl ForMetrics {
+    async fn listen(address: SocketAddr) -> Result<Self, Failure> {
+        let refused = |source| Failure::ListenForMetrics { address, source };
+        let listener = TcpListener::bind(address).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        Ok(Self { exporter: Exporter::install(env!("CARGO_PKG_VERSION"))?, listener, address })
+    }
+
+    async fn serve(metrics: Option<Self>, app: App, stop: impl Future<Output = ()> + Send) {
+        let Some(Self { exporter, listener, address }) = metrics else { return };
+        tracing::info!(%address, "metrics are served");
+        exporter.serve(listener, app, stop).await;
+    }
 }
 
 /// A server that may not write is not started: one that was running reads on, but nobody is served
@@ -172,6 +201,7 @@ fn api_settings(config: &Config, secrets: &Secrets) -> Result<ApiSettings, Failu
         providers,
         frontend: config.frontend_origin.parse().expect("the configuration has read it as an origin"),
         workspace_creation_disabled: config.workspace_creation_disabled,
+        count_requests: config.metrics.is_some(),
         server_version: env!("CARGO_PKG_VERSION"),
     })
 }

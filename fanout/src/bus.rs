@@ -7,7 +7,7 @@
 mod key;
 mod nats;
 mod reorder;
-mod wire;
+pub(crate) mod wire;
 
 use std::sync::Arc;
 
@@ -16,10 +16,12 @@ use tally_store::Batch;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 pub use key::{BusKey, NotABusKey};
+pub(crate) use nats::NatsLink;
 pub use nats::{Nats, NatsError, NatsLogin, NatsSettings};
 pub(crate) use reorder::Reorder;
 
 use crate::{
+    metrics::METRICS,
     protocol::{Acknowledgement, Message, Tag},
     seat::Log,
 };
@@ -92,6 +94,7 @@ impl Bus {
         let message = message(&batch);
         if let Some(nats) = self.connected() {
             nats.send(wire::batch(nats.key(), &message));
+            METRICS.sent.batches.increment(1);
         }
         Said { message, batch: Some(batch) }
     }
@@ -106,12 +109,14 @@ impl Bus {
                 return Some(Heard::Missed);
             }
         };
-        match wire::read(self.nats.as_ref()?.key(), &message.payload) {
+        let read = wire::read(self.nats.as_ref()?.key(), &message.payload);
+        match read.inspect(|frame| METRICS.received(frame)) {
             Ok(Frame::Batch(message)) => Some(Heard::Batch(Said { message, batch: None })),
             Ok(Frame::Acknowledgement(told)) => Some(Heard::Acknowledgement(told)),
             Ok(Frame::ReadTheLog) => Some(Heard::Missed),
             // Whoever made it may send many: it is told once, and costs a hash.
             Err(forged) => {
+                METRICS.forged.increment(1);
                 if !std::mem::replace(&mut self.told_of_strangers, true) {
                     tracing::warn!("{forged}: it is ignored, and so are more of them, in silence");
                 }
@@ -124,6 +129,7 @@ impl Bus {
     pub(crate) fn acknowledge(&self, told: Option<Acknowledgement>) {
         if let (Some(nats), Some(told)) = (self.connected(), told) {
             nats.send(wire::acknowledgement(nats.key(), &told));
+            METRICS.sent.acknowledgements.increment(1);
         }
     }
 }

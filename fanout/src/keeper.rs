@@ -1,6 +1,9 @@
 //! The tasks of a replica: keeping the lease, following the log, cleaning up after the dead.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use sqlx::{Connection, PgConnection};
 use tally_store::ReadError;
@@ -9,6 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     bus::{Bus, Heard, Nats, Reorder, Said},
+    metrics::METRICS,
     mono,
     news::Untold,
     outage::{Outage, TooLate},
@@ -118,6 +122,7 @@ async fn keep_once(inner: &Arc<Inner>, link: &mut Link) -> Result<Renewed, Failu
     let renewal = link.with(inner.settings.lease, async |c| registry::renew(c, &sent).await).await?;
     let now = mono::now();
     let answer = renewal.map(|renewal| {
+        inner.head.store(renewal.head.0, Ordering::Relaxed);
         inner.log.clock.observe(renewal.database_time, now.since(began));
         RenewalAnswer {
             tag: renewal.tag,
@@ -130,6 +135,7 @@ async fn keep_once(inner: &Arc<Inner>, link: &mut Link) -> Result<Renewed, Failu
     let renewed = inner.change(|machine| machine.renewal_answered(&sent, answer, now));
     match renewed {
         Renewed::Lost => {
+            METRICS.registrations_lost.increment(1);
             tracing::warn!(replica.id = %sent.replica, "the registration is void; registering anew");
         }
         Renewed::Behind => inner.catch_up.notify_one(),
@@ -192,7 +198,11 @@ pub(crate) async fn follow_log(inner: Arc<Inner>, nats: Option<Nats>) {
         };
         if moved == Moved::Gap {
             early.clear();
+            let before = inner.machine.read().applied();
             catch_up(&inner, &mut link, &outage).await;
+            if inner.machine.read().applied() > before {
+                METRICS.gaps_repaired.increment(1);
+            }
         }
         if moved != Moved::No {
             bus.acknowledge(inner.machine.read().acknowledgement());

@@ -7,6 +7,7 @@ mod bus;
 mod cache;
 mod keeper;
 mod lookups;
+pub mod metrics;
 pub mod mono;
 mod news;
 mod outage;

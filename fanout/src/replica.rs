@@ -17,7 +17,9 @@ use tokio::{
 
 use crate::{
     bus::Nats,
-    keeper, mono,
+    keeper,
+    metrics::METRICS,
+    mono,
     news::{self, News},
     protocol::{Barrier, By, Machine, Mono, Timing},
     registry,
@@ -86,6 +88,14 @@ impl Presented {
         }
     }
 
+    /// Known of a session, whose JWT says so; a token is only what is found under its hash.
+    pub(crate) const fn kind(&self) -> Option<CredentialKind> {
+        match self {
+            Self::Token(_) => None,
+            Self::Session { kind, .. } => Some(*kind),
+        }
+    }
+
     /// A session lasts no longer than the JWT that shows it. One that names another person or another
     /// kind than its session does was not made here: none.
     pub(crate) fn limit(&self, mut verdict: Verdict) -> Option<Verdict> {
@@ -140,6 +150,10 @@ pub struct ReplicaStatus {
     pub registered: bool,
     pub lease_valid: bool,
     pub applied: Position,
+    /// Where the log ended at the last renewal.
+    pub head: Position,
+    /// Whether NATS is there; none where none was named.
+    pub bus_connected: Option<bool>,
     /// Verdicts in memory, and the bytes they take.
     pub cached: usize,
     pub cached_bytes: usize,
@@ -175,7 +189,8 @@ impl Replica {
     #[must_use]
     pub fn observer(store: Arc<Store>, settings: ReplicaSettings) -> Self {
         let settings = settings.checked();
-        let (seat, _) = Seat::new(Log::of(store.clone()), settings, Machine::observer(settings.timing()));
+        let (seat, _) =
+            Seat::new(Log::of(store.clone()), settings, Machine::observer(settings.timing()), None);
         Self { store, seat }
     }
 
@@ -271,6 +286,7 @@ impl Replica {
                     by = ?by,
                     "a revocation is effective"
                 );
+                METRICS.effective(by, waited);
                 return Effective { waited, by };
             }
             tokio::select! {

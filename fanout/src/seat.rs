@@ -3,7 +3,13 @@
 //! A [`Replica`](crate::Replica), which commits too, and a [`Verifier`](crate::Verifier), which only
 //! asks, each have one, and all that keeps the promise is here and below.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, RwLock};
@@ -22,9 +28,10 @@ use uuid::Uuid;
 
 use crate::{
     Presented, ReplicaSettings, ReplicaStatus, VerifyError,
-    bus::Nats,
+    bus::{Nats, NatsLink},
     keeper,
     lookups::{self, Lookups},
+    metrics::METRICS,
     mono,
     news::{Publisher, Untold},
     protocol::Machine,
@@ -85,6 +92,9 @@ pub(crate) struct Inner {
     /// Rows of the list this process may have made.
     pub rows: Mutex<Vec<Uuid>>,
     lookups: Arc<Lookups>,
+    /// The position that the log ended at when the lease was last renewed.
+    pub head: AtomicI64,
+    bus: Option<NatsLink>,
 }
 
 impl Inner {
@@ -134,6 +144,7 @@ impl Seat {
         log: Log,
         settings: ReplicaSettings,
         machine: Machine,
+        bus: Option<NatsLink>,
     ) -> (Self, mpsc::Receiver<Untold>) {
         let machine = Arc::new(RwLock::new(machine));
         // A quarter of the pool stays for commands, and for everything else that uses it.
@@ -150,6 +161,8 @@ impl Seat {
             publisher,
             rows: Mutex::new(Vec::new()),
             lookups: Arc::new(lookups),
+            head: AtomicI64::new(Position::ZERO.0),
+            bus,
         };
         let inner = Arc::new(inner);
         let tasks = Tasks { inner: inner.clone(), handles: Mutex::new(Vec::new()) };
@@ -167,7 +180,7 @@ impl Seat {
         nats: Option<Nats>,
     ) -> (Self, mpsc::Receiver<Untold>) {
         let machine = Machine::new(settings.timing(), settings.capacity, OVERTHROWN_PLACES);
-        let (seat, untold) = Self::new(log, settings, machine);
+        let (seat, untold) = Self::new(log, settings, machine, nats.as_ref().map(Nats::link));
         seat.spawn(keeper::keep_lease(seat.inner.clone()));
         seat.spawn(keeper::follow_log(seat.inner.clone(), nats));
         (seat, untold)
@@ -188,11 +201,19 @@ impl Seat {
 
     /// The part of it that needs no database and does not wait: a yes, or nothing.
     pub(crate) fn remembered(&self, hash: &CredentialHash) -> Option<Verdict> {
-        self.inner.machine.read().answer(hash, mono::now)
+        let verdict = self.inner.machine.read().answer(hash, mono::now)?;
+        METRICS.remembered(&verdict);
+        Some(verdict)
     }
 
     /// The part of it that asks Postgres.
     pub(crate) async fn look_up(&self, presented: &Presented) -> Result<Verdict, VerifyError> {
+        let verdict = self.found(presented).await;
+        METRICS.looked_up(&verdict, presented.kind());
+        verdict
+    }
+
+    async fn found(&self, presented: &Presented) -> Result<Verdict, VerifyError> {
         let found = self.inner.lookups.find(*presented).await.ok_or(VerifyError::Unavailable)?;
         match found.standing {
             Standing::Invalid => Err(VerifyError::Invalid),
@@ -218,6 +239,8 @@ impl Seat {
             registered: machine.replica().is_some(),
             lease_valid: machine.lease().is_some_and(|lease| lease.holds(mono::now())),
             applied: machine.applied(),
+            head: Position(self.inner.head.load(Ordering::Relaxed)),
+            bus_connected: self.inner.bus.as_ref().map(NatsLink::is_connected),
             cached: machine.cached(),
             cached_bytes: machine.cached_bytes(),
         }

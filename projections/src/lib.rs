@@ -12,6 +12,7 @@ pub mod credentials;
 mod fold;
 pub mod invitations;
 pub mod members;
+pub mod metrics;
 mod open;
 mod pages;
 pub mod rebuild;

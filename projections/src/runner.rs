@@ -30,7 +30,10 @@ use tokio::{
 };
 
 pub use crate::fold::FoldError;
-use crate::fold::{fold, read};
+use crate::{
+    fold::{fold, read},
+    metrics,
+};
 
 /// Events read and folded in one transaction.
 const PAGE_EVENTS: i64 = 1000;
@@ -77,12 +80,14 @@ pub async fn follow(
     let projection = projection.as_ref();
     let mut news = News::default();
     let mut failing = false;
+    let halted = metrics::halted(projection.name());
     loop {
         let began = Instant::now();
         let checkpoint = *checkpoint_told.borrow();
         match fold_some(&pool, projection, checkpoint, &mut news).await {
             Ok(Page::Folded { position, full }) => {
                 failing = false;
+                halted.set(0);
                 checkpoint_told.send_replace(position);
                 if full {
                     continue;
@@ -90,10 +95,18 @@ pub async fn follow(
             }
             Ok(Page::Elsewhere { position }) => {
                 failing = false;
+                // Nobody moves one that has halted.
+                if position > checkpoint {
+                    halted.set(0);
+                }
                 checkpoint_told.send_replace(position);
             }
             // Only another release can fold it, and that is worth a look now and then.
-            Ok(Page::Halted) => sleep(FAILURE_PAUSE).await,
+            Ok(Page::Halted { position }) => {
+                halted.set(1);
+                checkpoint_told.send_replace(position);
+                sleep(FAILURE_PAUSE).await;
+            }
             Err(error) => {
                 if !failing {
                     tracing::error!(
@@ -206,8 +219,8 @@ async fn fold_news(
 enum Page {
     /// The checkpoint now; `full` when there is more.
     Folded { position: Position, full: bool },
-    /// It stopped at an event it cannot fold, and says so in its row.
-    Halted,
+    /// It stopped behind this, at an event it cannot fold, and says so in its row.
+    Halted { position: Position },
     /// It has come this far, and there is nothing to do here: it stands at the head, another replica
     /// works on it, or its tables are of another version.
     Elsewhere { position: Position },
@@ -240,7 +253,7 @@ async fn fold_page(pool: &PgPool, projection: &dyn Projection) -> Result<Page, F
                 if !known {
                     halt(pool, projection, after, source.as_ref()).await?;
                 }
-                return Ok(Page::Halted);
+                return Ok(Page::Halted { position: after });
             }
         }
     }

@@ -26,6 +26,7 @@ use crate::{
     connect::with_session_settings,
     idempotency::{Earlier, Idempotency},
     memory::Memory,
+    metrics::METRICS,
     projection::Projection,
     write::{self, Attempt, WriteError},
 };
@@ -205,7 +206,10 @@ impl Committer {
     pub(crate) async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
         let (reply, answer) = oneshot::channel();
         // A full queue means the database is behind by thousands of commits: say so at once.
-        self.queue.try_send(Pending { commit, reply }).map_err(|_| CommitError::Unavailable)?;
+        self.queue.try_send(Pending { commit, reply }).map_err(|_| {
+            METRICS.failed(&CommitError::Unavailable, 1);
+            CommitError::Unavailable
+        })?;
         answer.await.unwrap_or(Err(CommitError::Unknown))
     }
 
@@ -330,7 +334,8 @@ impl Worker {
                 .map_err(|_| WriteError::NotWritten(sqlx::Error::PoolTimedOut))?
                 .map_err(WriteError::NotWritten)?,
         };
-        let deadline = Instant::now() + TRANSACTION_TIMEOUT;
+        let began = Instant::now();
+        let deadline = began + TRANSACTION_TIMEOUT;
         let commits: Vec<&Commit> = batch.iter().map(|pending| &pending.commit).collect();
 
         let written = timeout_at(deadline, write::write(&mut connection, &commits, &self.inline));
@@ -354,6 +359,9 @@ impl Worker {
         } else {
             drop(connection);
             self.find_outcome(&attempt).await?;
+        }
+        if let Some(batch) = &attempt.batch {
+            METRICS.committed(commits.len(), batch.events.len(), began.elapsed());
         }
         self.publish(&attempt);
         Ok(attempt.verdicts)
@@ -406,6 +414,7 @@ fn answer(batch: Vec<Pending>, verdicts: Verdicts) {
 }
 
 fn refuse(batch: Vec<Pending>, error: &CommitError) {
+    METRICS.failed(error, batch.len());
     let all = batch.iter().map(|_| Err(error.clone())).collect();
     answer(batch, all);
 }

@@ -22,6 +22,7 @@ use crate::{
     keyring::{KeyRing, KeyRingError, seal_fields},
     load::{Loaded, Streams, load, world, write_snapshots},
     memory::Memory,
+    metrics::METRICS,
     projection::Projection,
     read::ReadError,
 };
@@ -201,6 +202,16 @@ impl Store {
         command: &Authorized<C>,
         request: RequestContext,
     ) -> Result<Executed<C::Outcome>, ExecuteError<C::Refusal>> {
+        let executed = self.execute_remembered(command, request).await;
+        METRICS.command(&executed);
+        executed
+    }
+
+    async fn execute_remembered<C: Command>(
+        &self,
+        command: &Authorized<C>,
+        request: RequestContext,
+    ) -> Result<Executed<C::Outcome>, ExecuteError<C::Refusal>> {
         // Whoever has not proven who they are must not learn from the time it takes what is remembered.
         let is_strangers = matches!(command.principal(), Principal::Anonymous) && C::ANSWERS_STRANGERS;
         if !is_strangers && let Some(streams) = self.memory.recall(command.get()) {
@@ -209,8 +220,9 @@ impl Store {
                 && !decision.events.is_empty()
             {
                 match self.append(command, streams, &HashMap::new(), decision, &context, request).await {
+                    Err(ExecuteError::Commit(CommitError::Moved)) => METRICS.conflicts.increment(1),
                     // Somebody who was erased since may be repeating what was executed before.
-                    Err(ExecuteError::Commit(CommitError::Moved) | ExecuteError::Erased) => {}
+                    Err(ExecuteError::Erased) => {}
                     outcome => return outcome,
                 }
             }
@@ -236,7 +248,7 @@ impl Store {
                 queued = self.queue(&streams).await;
             }
             match self.decide_once(command, &streams, request).await {
-                Err(ExecuteError::Commit(CommitError::Moved)) => {}
+                Err(ExecuteError::Commit(CommitError::Moved)) => METRICS.conflicts.increment(1),
                 outcome => return outcome,
             }
         }

@@ -13,6 +13,7 @@ mod keyring;
 mod limits;
 mod load;
 mod memory;
+pub mod metrics;
 mod migrate;
 mod projection;
 mod purge;

@@ -126,16 +126,24 @@ impl Server {
 
     /// The address in the log line of the latest start.
     async fn listening(&mut self) -> String {
+        self.told("listening").await
+    }
+
+    /// Where its metrics are, if `METRICS_ADDR` is among its settings.
+    pub async fn metrics_url(&mut self) -> String {
+        self.told("metrics are served").await + "/metrics"
+    }
+
+    /// The address in the line with this message of the latest start.
+    async fn told(&mut self, message: &str) -> String {
         let starts = self.starts as usize;
         let log_path = self.watch.path().to_owned();
         let process = &mut self.process;
-        let address = eventually("the server to listen", async || {
+        let address = eventually(message, async || {
             let log = fs::read_to_string(&log_path).unwrap_or_default();
             let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let addresses: Vec<Value> = lines
-                .filter(|line| line["message"] == "listening")
-                .map(|line| line["address"].clone())
-                .collect();
+            let addresses: Vec<Value> =
+                lines.filter(|line| line["message"] == message).map(|line| line["address"].clone()).collect();
             assert!(process.is_running(), "the server ended: {log}");
             addresses.get(starts - 1).and_then(Value::as_str).map(str::to_owned)
         })

@@ -19,13 +19,15 @@ const ROOMS: [&str; 7] = [
 const BENCH: &str = "tally-bench";
 
 /// Packages that belong to some rooms alone.
-const CONFINED: [(&str, &[&str]); 11] = [
+const CONFINED: [(&str, &[&str]); 13] = [
     ("tokio", &["tally-store", "tally-projections", "tally-fanout", "tally-api", "tally"]),
     ("sqlx", &["tally-store", "tally-projections", "tally-fanout", "tally-api", "tally"]),
     ("axum", &["tally-api"]),
     // The layer of the verifier is for services of any framework.
     ("http", &["tally-fanout"]),
     ("tower", &["tally-fanout", "tally-api"]),
+    ("metrics", &["tally-store", "tally-projections", "tally-fanout", "tally-api"]),
+    ("metrics-exporter-prometheus", &["tally-api"]),
     ("jsonwebtoken", &["tally-api"]),
     ("async-nats", &["tally-fanout"]),
     ("reqwest", &["tally-api", "tally"]),

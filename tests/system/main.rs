@@ -9,6 +9,7 @@ mod embedding;
 mod faults;
 mod hostile;
 mod mail;
+mod metrics;
 mod oracle;
 mod poison;
 mod races;

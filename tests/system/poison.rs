@@ -5,14 +5,10 @@ use tally_tests::{Server, eventually};
 
 use crate::support::{BINARY, address, connection_to};
 
-#[tokio::test]
-async fn an_event_that_cannot_be_read_stops_the_lists_and_nobody_who_works() {
-    let server = Server::start(BINARY, &[]).await;
-    let client = server.client();
-    let login = client.login(&address("before")).await;
-    let (_, token) = client.mint(&login.token, "laptop").await;
-    let mut connection = connection_to(&server).await;
-    let poison: i64 = sqlx::query_scalar(
+/// Appends an event that no release can read; its position.
+pub async fn poison(server: &Server) -> i64 {
+    let mut connection = connection_to(server).await;
+    sqlx::query_scalar(
         "with head as (update log_head set position = position + 1 returning position, recorded_at)
          insert into event (position, stream_id, stream_version, name, schema_version, actor_kind, causation,
                             recorded_at, payload, leaf_hash)
@@ -22,7 +18,16 @@ async fn an_event_that_cannot_be_read_stops_the_lists_and_nobody_who_works() {
     )
     .fetch_one(&mut connection)
     .await
-    .unwrap();
+    .unwrap()
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_stops_the_lists_and_nobody_who_works() {
+    let server = Server::start(BINARY, &[]).await;
+    let client = server.client();
+    let login = client.login(&address("before")).await;
+    let (_, token) = client.mint(&login.token, "laptop").await;
+    let poison = poison(&server).await;
     let halted = eventually("the projections to halt", async || {
         let output = server.command(&["projections", "status", "--json"]).output().expect("the command runs");
         let status: Value = serde_json::from_slice(&output.stdout).ok()?;

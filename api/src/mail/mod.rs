@@ -130,6 +130,15 @@ impl Mailer {
         }
     }
 
+    /// Letters that are under way.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        match self {
+            Self::Log => 0,
+            Self::Outbox(outbox) => outbox.under_way(),
+        }
+    }
+
     /// Whether what is posted leaves as mail.
     #[must_use]
     pub const fn sends(&self) -> bool {

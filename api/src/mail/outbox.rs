@@ -24,6 +24,7 @@ use super::{
     transport::{FailureKind, Transport},
     undeliverable::{Undeliverable, declare_by},
 };
+use crate::metrics::METRICS;
 
 /// Letters under way at once.
 const PLACES: usize = 1024;
@@ -90,6 +91,18 @@ enum Outcome {
     InDoubt,
 }
 
+impl Outcome {
+    fn count(self) {
+        let mails = match self {
+            Self::HandedOver => &METRICS.mails_handed_over,
+            Self::Refused => &METRICS.mails_refused,
+            Self::GivenUp => &METRICS.mails_given_up,
+            Self::InDoubt => &METRICS.mails_in_doubt,
+        };
+        mails.increment(1);
+    }
+}
+
 impl Outbox {
     /// # Errors
     /// When what the settings name cannot be used on this machine.
@@ -124,6 +137,10 @@ impl Outbox {
     pub(super) fn place(&self) -> Result<Place, Full> {
         let place = self.0.places.clone().try_acquire_owned();
         place.map(|permit| Place { _held: Some(permit) }).map_err(|_| Full)
+    }
+
+    pub(super) fn under_way(&self) -> usize {
+        PLACES - self.0.places.available_permits()
     }
 
     /// Sends a letter on its way and returns.
@@ -167,7 +184,10 @@ impl Inner {
             let error: &(dyn std::error::Error + 'static) = error;
             tracing::error!(mail.kind = kind, request.id = request_id, error, "a mail cannot be composed");
         });
-        let Ok(message) = composed else { return self.declare(letter).await };
+        let Ok(message) = composed else {
+            Outcome::GivenUp.count();
+            return self.declare(letter).await;
+        };
         let (outcome, attempts) = self.deliver(letter, &message, began + DEADLINE).await;
         let (mail_id, duration_ms) = (message.id.to_string(), began.elapsed().as_millis());
         macro_rules! told {
@@ -189,6 +209,7 @@ impl Inner {
             Outcome::GivenUp => told!(error, "a mail was given up"),
             Outcome::InDoubt => told!(warn, "a mail was given up, and may have arrived all the same"),
         }
+        outcome.count();
         match outcome {
             Outcome::Refused | Outcome::GivenUp => self.declare(letter).await,
             // The code may be in somebody's hands: it stays good, and the wait for another one stands.

@@ -152,10 +152,7 @@ fn no_route_is_beside_the_list() {
         by_hand,
         [
             "routes = routes.route(path, handlers.clone());",
-            ".route(\"/auth/verify\", any(auth::verify::verify_for_proxy))",
-            ".route(\"/auth/verify/{*original}\", any(auth::verify::verify_for_proxy))",
-            ".route(\"/auth/verify-only/{kinds}\", any(auth::verify::verify_kinds_for_proxy))",
-            ".route(\"/auth/verify-only/{kinds}/{*original}\", any(auth::verify::verify_kinds_for_proxy));",
+            "by_proxies().into_iter().fold(Router::new(), |routes, (path, handler)| routes.route(path, handler));",
         ]
     );
 }

@@ -14,12 +14,14 @@ mod v1;
 mod workspaces;
 pub(crate) mod ws;
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     extract::DefaultBodyLimit,
     http::{HeaderMap, HeaderName, HeaderValue, Method, header},
-    middleware::{from_fn, from_fn_with_state},
-    routing::any,
+    middleware::from_fn_with_state,
+    routing::{MethodRouter, any},
 };
 use tally_fanout::Done;
 use tower::Layer;
@@ -31,6 +33,7 @@ use utoipa_axum::{router::UtoipaMethodRouter, routes};
 
 use crate::{
     error::{ApiError, Code},
+    metrics::HttpMetrics,
     middleware,
     request_body::BODY_BYTES_MAX,
     state::App,
@@ -110,29 +113,41 @@ pub(crate) fn is_asked_by_proxies(route: &str) -> bool {
     ["/auth/verify", "/auth/verify-only", "/oauth/introspect"].into_iter().any(whole_or_below)
 }
 
+/// The paths they ask at, below which may stand the original one.
+fn by_proxies() -> [(&'static str, MethodRouter<App>); 4] {
+    let people = any(auth::verify::verify_for_proxy);
+    let listed = any(auth::verify::verify_kinds_for_proxy);
+    [
+        ("/auth/verify", people.clone()),
+        ("/auth/verify/{*original}", people),
+        ("/auth/verify-only/{kinds}", listed.clone()),
+        ("/auth/verify-only/{kinds}/{*original}", listed),
+    ]
+}
+
 /// Everything behind the door. Collections answer with and without a trailing slash.
 pub fn router(app: App) -> NormalizePath<Router> {
     let mut routes = Router::new();
+    let mut patterns: Vec<String> = by_proxies().map(|(path, _)| path.to_owned()).into();
     for (_, documented, handlers) in listed() {
         for path in documented.paths.keys() {
             routes = routes.route(path, handlers.clone());
+            patterns.push(path.clone());
         }
     }
+    let metrics = app.settings.count_requests.then(|| Arc::new(HttpMetrics::new(patterns)));
     let routes = routes
         .fallback(async || ApiError::not_found())
         .method_not_allowed_fallback(async || ApiError::new(Code::MethodNotAllowed, "method not allowed"));
     // No browser's preflight is answered here, because that would be a yes, and the origins of
     // others are theirs to judge.
-    let by_proxies = Router::new()
-        .route("/auth/verify", any(auth::verify::verify_for_proxy))
-        .route("/auth/verify/{*original}", any(auth::verify::verify_for_proxy))
-        .route("/auth/verify-only/{kinds}", any(auth::verify::verify_kinds_for_proxy))
-        .route("/auth/verify-only/{kinds}/{*original}", any(auth::verify::verify_kinds_for_proxy));
+    let by_proxies =
+        by_proxies().into_iter().fold(Router::new(), |routes, (path, handler)| routes.route(path, handler));
     let routes = routes
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(app.clone(), middleware::admit))
         .layer(cors(&app));
-    let all = routes.merge(by_proxies).layer(from_fn(middleware::pass)).with_state(app);
+    let all = routes.merge(by_proxies).layer(from_fn_with_state(metrics, middleware::pass)).with_state(app);
     NormalizePathLayer::trim_trailing_slash().layer(all)
 }
 

@@ -79,6 +79,8 @@ pub struct Config {
     pub connections: tally_store::ConnectionLimits,
     pub production: bool,
     pub listen: SocketAddr,
+    /// Where metrics are served; none: nowhere, and none are collected.
+    pub metrics: Option<SocketAddr>,
     pub frontend_origin: String,
     pub allowed_origins: Vec<String>,
     pub cookie_domain: Option<String>,
@@ -152,6 +154,7 @@ impl Config {
             connections,
             production,
             listen: SocketAddr::new(address, port),
+            metrics: reader.parse("METRICS_ADDR", "an IP address and a port, such as 127.0.0.1:9100"),
             allowed_origins: read_allowed_origins(reader, &frontend_origin, production, port),
             mail: mail::read(reader, &frontend_origin, production),
             google_redirects: providers::read_google_redirects(reader, &frontend_origin),

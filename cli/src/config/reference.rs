@@ -175,6 +175,11 @@ pub const SETTINGS: &[Setting] = &[
         "`info`",
         "`error`, `warn`, `info`, `debug`, or a filter such as `info,tally_store=debug`.",
     ),
+    setting(
+        "METRICS_ADDR",
+        "none: no metrics are collected",
+        "IP address and port where Prometheus finds `/metrics`, such as `127.0.0.1:9100`. Whoever reaches it may read them: see [operations.md](operations.md#metrics).",
+    ),
     setting("TALLY_LOG_FORMAT", "`json` in production, else `pretty`", "`json` or `pretty`."),
     setting(
         "TALLY_LEASE_MS",
@@ -218,10 +223,7 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// Settings of later releases: set, they are told to have no effect.
-pub const NOT_YET: &[(&str, &str)] = &[
-    ("MULTICA_CLOUD_FLEET_URL", "cloud-node tokens are refused"),
-    ("METRICS_ADDR", "no metrics are served"),
-];
+pub const NOT_YET: &[(&str, &str)] = &[("MULTICA_CLOUD_FLEET_URL", "cloud-node tokens are refused")];
 
 const fn setting(name: &'static str, default: &'static str, meaning: &'static str) -> Setting {
     Setting { name, default, meaning }

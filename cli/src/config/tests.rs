@@ -47,6 +47,8 @@ fn an_embedded_database_that_serves_others_is_production() {
 
 #[rstest]
 #[case(&[("PORT", "http")], "PORT is `http`: set a port number from 0 to 65535")]
+#[case(&[("METRICS_ADDR", "9100")], "METRICS_ADDR is `9100`: set an IP address and a port, such as 127.0.0.1:9100")]
+#[case(&[("METRICS_ADDR", ":9100")], "METRICS_ADDR is `:9100`: set an IP address and a port, such as 127.0.0.1:9100")]
 #[case(&[("PORT", "70000")], "PORT is `70000`: set a port number from 0 to 65535")]
 #[case(&[("APP_ENV", "prod")], "APP_ENV is `prod`: set one of production, development, test, staging")]
 #[case(&[("DATABASE_URL", "mysql://db"), ("APP_ENV", "test")], "DATABASE_URL is not a PostgreSQL URL such as postgres://user:password@host:5432/database: correct it, or unset it for the default")]
@@ -137,8 +139,11 @@ fn several_secrets_may_have_gone_before() {
 
 #[test]
 fn a_setting_without_effect_is_told() {
-    let config = load(&[("METRICS_ADDR", "127.0.0.1:9100")]);
-    assert_eq!(config.warnings, ["METRICS_ADDR is set and has no effect yet: no metrics are served"]);
+    let config = load(&[("MULTICA_CLOUD_FLEET_URL", "https://fleet.example.org")]);
+    assert_eq!(
+        config.warnings,
+        ["MULTICA_CLOUD_FLEET_URL is set and has no effect yet: cloud-node tokens are refused"]
+    );
 }
 
 #[test]

@@ -34,6 +34,10 @@ pub enum Failure {
     Fold(#[from] FoldError),
     #[error("cannot listen on {address}: choose another with PORT or TALLY_BIND")]
     Listen { address: SocketAddr, source: io::Error },
+    #[error("METRICS_ADDR: {address} cannot be listened on: choose another, or unset it to serve no metrics")]
+    ListenForMetrics { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Exporter(#[from] tally_api::ExporterError),
     #[error(
         "a newer release writes this database (its projections are of version {found}, those of this release, {}, \
          of version {known}): start that release or a later one, or restore a backup from before it",
@@ -71,6 +75,8 @@ impl Failure {
             | Self::Fold(_)
             | Self::Mail(_)
             | Self::Listen { .. }
+            | Self::ListenForMetrics { .. }
+            | Self::Exporter(_)
             | Self::Outdated { .. }
             | Self::Signals(_)
             | Self::Command(_)

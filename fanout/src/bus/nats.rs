@@ -11,6 +11,8 @@ use tally_events::seal::Key;
 use tokio::{sync::Notify, time::sleep};
 use zeroize::Zeroizing;
 
+use crate::metrics::METRICS;
+
 /// Messages that wait for this replica; more are dropped, and it reads the log.
 const QUEUE: usize = 4096;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -125,13 +127,19 @@ impl Nats {
     }
 
     pub(super) fn is_connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
+        is_connected(&self.client)
+    }
+
+    /// For whoever asks how it is while another listens.
+    pub(crate) fn link(&self) -> NatsLink {
+        NatsLink(self.client.clone())
     }
 
     /// Sends, or does not: nobody waits for a bus that is full.
     pub(super) fn send(&self, bytes: Vec<u8>) {
         let sent = self.client.publish(self.subject.clone(), bytes.into()).now_or_never();
         if !matches!(sent, Some(Ok(()))) {
+            METRICS.unsent.increment(1);
             tracing::debug!("a message was not sent: the bus is full");
         }
     }
@@ -146,6 +154,19 @@ impl Nats {
     }
 }
 
+/// How the connection is.
+pub(crate) struct NatsLink(Client);
+
+impl NatsLink {
+    pub(crate) fn is_connected(&self) -> bool {
+        is_connected(&self.0)
+    }
+}
+
+fn is_connected(client: &Client) -> bool {
+    client.connection_state() == State::Connected
+}
+
 /// Whether something may not have come by it.
 fn tell(event: &Event) -> bool {
     match event {
@@ -153,7 +174,10 @@ fn tell(event: &Event) -> bool {
         Event::Disconnected => {
             tracing::warn!("NATS is away: revocations wait until every lease from before is over");
         }
-        Event::SlowConsumer(_) => tracing::warn!("NATS sent more than this replica took: it reads the log"),
+        Event::SlowConsumer(_) => {
+            METRICS.slow_consumer.increment(1);
+            tracing::warn!("NATS sent more than this replica took: it reads the log");
+        }
         Event::ServerError(error) => tracing::warn!(%error, "NATS says no"),
         Event::ClientError(error) => {
             tracing::warn!(%error, "NATS is not reached");
@@ -165,7 +189,7 @@ fn tell(event: &Event) -> bool {
 
 async fn tell_of_absence(client: Client) {
     sleep(ABSENT_AFTER).await;
-    if client.connection_state() != State::Connected {
+    if !is_connected(&client) {
         tracing::warn!(
             "NATS is not there yet: until it is, revocations wait until every lease from before is over"
         );

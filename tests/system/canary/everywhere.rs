@@ -92,6 +92,9 @@ async fn nothing_secret_or_personal_is_anywhere_it_should_not_be() {
     let id = stage.server.process().id();
     let cmdline = fs::read(format!("/proc/{id}/cmdline")).expect("the server runs");
     stage.heard("/proc/…/cmdline", cmdline, &[]);
+    let metrics = stage.server.metrics_url().await;
+    let answer = stage.exchange("/metrics", reqwest::Client::new().get(metrics), &[]).await;
+    assert!(answer.text.contains("tally_http_request_seconds_count"), "{}", answer.text);
     crash(&mut stage).await;
 
     let mut found = stage.findings();

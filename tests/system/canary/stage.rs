@@ -81,6 +81,7 @@ impl Stage {
             ("MULTICA_DEV_VERIFICATION_CODE", "739182"),
             ("RATE_LIMIT_TRUSTED_PROXIES", "127.0.0.1/32,::1/128"),
             ("RUST_BACKTRACE", "full"),
+            ("METRICS_ADDR", "127.0.0.1:0"),
             ("TALLY_OIDC_PROVIDERS", &providers),
             ("FRONTEND_ORIGIN", FRONTEND),
             ("GOOGLE_REDIRECT_URI", GOOGLE_REDIRECT),

@@ -31,6 +31,21 @@ fn said(output: &Output) -> String {
 #[case::port("PORT", "http", "set a port number from 0 to 65535")]
 #[case::port_of_six_digits("PORT", "123456", "set a port number from 0 to 65535")]
 #[case::port_below_zero("PORT", "-1", "set a port number from 0 to 65535")]
+#[case::metrics_without_an_address(
+    "METRICS_ADDR",
+    "9100",
+    "set an IP address and a port, such as 127.0.0.1:9100"
+)]
+#[case::metrics_by_a_name(
+    "METRICS_ADDR",
+    "localhost:9100",
+    "set an IP address and a port, such as 127.0.0.1:9100"
+)]
+#[case::metrics_port(
+    "METRICS_ADDR",
+    "127.0.0.1:91000",
+    "set an IP address and a port, such as 127.0.0.1:9100"
+)]
 #[case::bind("TALLY_BIND", "localhost", "set an IP address such as 127.0.0.1")]
 #[case::app_env("APP_ENV", "prod", "set one of production, development, test, staging")]
 #[case::scheme("DATABASE_URL", "mysql://tally@db/tally", "a PostgreSQL URL such as")]

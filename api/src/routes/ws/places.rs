@@ -24,6 +24,11 @@ pub(super) struct Place {
 }
 
 impl Places {
+    /// How many there are of all people.
+    pub(crate) fn taken(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
+
     /// None: the person holds as many as they may.
     pub(super) fn take(&self, user: UserId) -> Option<Place> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
