@@ -45,6 +45,7 @@ const LEASE_TICKS: u8 = 3;
 
 /// What is there, and what may happen to it.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that may happen or not")]
 struct Setting {
     replicas: usize,
     /// Who looks credentials up, remembers them and is asked. The others only take part.

@@ -5,7 +5,7 @@
 use super::*;
 
 /// The shortest counterexample is of this many steps, those of the setting's beginning not counted.
-fn breaks(row: &str, setting: &Setting) {
+fn breaks(row: &str, setting: &Setting) -> &'static str {
     let explored = explore(setting, None);
     let Some(path) = explored.counterexample else {
         panic!("{row}: nothing is broken in {} states", explored.states)
@@ -15,6 +15,7 @@ fn breaks(row: &str, setting: &Setting) {
     println!(
         "{row}: {broken} breaks {steps} steps after the first {before}, among {states} states:\n{story}"
     );
+    broken
 }
 
 #[test]
@@ -164,8 +165,9 @@ fn late_renewal_after_leaving() {
 fn tag_kept_over_a_lossy_failover() {
     let failover = Some(Failover { loses_list: false, loses_tail: true });
     let mut setting = Setting { others: 1, failover, ..Setting::leased() };
-    // It also remembers the credential already, and the revocation is under way.
-    setting.before.extend([Step::LookUp(1), Step::TakeFill(1), Step::SendCommit]);
+    // It also remembers the credential, and has applied what is going to be lost.
+    let hear = Step::Hear { process: 1, history: 0, position: 1 };
+    setting.before.extend([Step::LookUp(1), Step::TakeFill(1), Step::CommitAnother, hear]);
     breaks("tag kept over a lossy failover", &setting.bent(Bend::TagKeptOverFailover));
 }
 
@@ -174,6 +176,20 @@ fn deposed_primary_answers() {
     let failover = Some(Failover { loses_list: false, loses_tail: false });
     let setting = Setting { failover, lookups: true, ..Setting::plain() };
     breaks("deposed primary answers", &setting.bent(Bend::DeposedPrimaryAnswers));
+}
+
+// The other promise. Above, requests begin only when they must not end in a yes.
+
+#[test]
+fn a_yes_without_a_lease() {
+    let setting = Setting { any_time: true, ..Setting::leased() };
+    assert_eq!(breaks("no lease check, at any time", &setting.bent(Bend::NoLeaseCheck)), "P4");
+}
+
+#[test]
+fn a_yes_by_a_statement_that_was_sent_before() {
+    let setting = Setting { any_time: true, lookups: true, ..Setting::leased() };
+    assert_eq!(breaks("joining, at any time", &setting.bent(Bend::EarlierFlightJoined)), "P4");
 }
 
 // What is kept twice.

@@ -148,7 +148,7 @@ impl World {
         }
         match &process.renewal {
             None => {}
-            Some(renewal) if renewal.answer.is_some() => steps.push(Step::TakeRenewal(index)),
+            Some(renewal) if renewal.reply.is_some() => steps.push(Step::TakeRenewal(index)),
             Some(_) => {
                 steps.push(Step::RunRenewal(index));
                 if self.bent(Bend::StandbyHead) && !self.now().events.is_empty() {

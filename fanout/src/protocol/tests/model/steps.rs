@@ -2,7 +2,7 @@
 
 use super::{
     world::{
-        Asking, Event, Fill, History, Passenger, Phase, Process, Renewal, Request, Row, Waiter, id_of,
+        Asking, Event, Fill, History, Passenger, Phase, Process, Renewal, Reply, Request, Row, Waiter, id_of,
         process_of,
     },
     *,
@@ -212,7 +212,7 @@ impl World {
         let process = &mut self.processes[index];
         let t0 = process.clock;
         let sent = process.machine.renewal_sent(t0);
-        process.renewal = sent.map(|sent| Renewal { sent, t0, answer: None });
+        process.renewal = sent.map(|sent| Renewal { sent, t0, reply: None });
     }
 
     fn run_renewal(&mut self, index: usize, head: Position) {
@@ -231,7 +231,7 @@ impl World {
             database_time: START,
         });
         if let Some(renewal) = &mut self.processes[index].renewal {
-            renewal.answer = Some(answer);
+            renewal.reply = Some(Reply(answer));
         }
     }
 
@@ -239,7 +239,9 @@ impl World {
         let stamped_late = self.bent(Bend::LeaseStampedAtTheReply);
         let not_applied = self.bent(Bend::LeaseBeforeTheLogIsApplied);
         let process = &mut self.processes[index];
-        let Some(Renewal { mut sent, t0, answer: Some(answer) }) = process.renewal.take() else { return };
+        let Some(Renewal { mut sent, t0, reply: Some(Reply(answer)) }) = process.renewal.take() else {
+            return;
+        };
         let now = process.clock;
         if stamped_late {
             sent.t0 = now;

@@ -73,9 +73,13 @@ pub(super) struct Renewal {
     pub sent: RenewalSent,
     /// When it was truly sent.
     pub t0: Mono,
-    /// Once the database has run it: what it says.
-    pub answer: Option<Option<RenewalAnswer>>,
+    /// Once the database has run it.
+    pub reply: Option<Reply>,
 }
+
+/// None: the renewal found no row.
+#[derive(Clone, Debug)]
+pub(super) struct Reply(pub Option<RenewalAnswer>);
 
 /// A lookup that the database has run and found a live credential by.
 #[derive(Clone, Debug)]
@@ -470,7 +474,7 @@ impl World {
         out.put_option(process.renewal.as_ref(), |out, renewal| {
             out.put_until(renewal.t0.after(self.setting.timing().lease), now);
             out.put_option(renewal.sent.applied, |out, applied| out.put(applied.0));
-            out.put_option(renewal.answer.as_ref(), |out, answer| {
+            out.put_option(renewal.reply.as_ref(), |out, Reply(answer)| {
                 out.put_option(answer.as_ref(), |out, answer| {
                     out.put_tag(&answer.tag);
                     out.put(answer.head.0);
