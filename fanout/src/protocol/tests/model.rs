@@ -132,6 +132,20 @@ impl Setting {
         Self { hears_at_once: true, ..Self::leased() }
     }
 
+    /// And the row of the second was marked as leaving, long enough ago to be deleted.
+    fn silent() -> Self {
+        let mut setting = Self { clean_up: true, registrations: 2, ..Self::hearing() };
+        setting.before.extend([Step::Mark(1), Step::Tick, Step::Tick, Step::Tick]);
+        setting
+    }
+
+    /// The second has a lease, remembers the credential, and has applied a commit that may still be lost.
+    fn losing() -> Self {
+        let hear = Step::Hear { process: 1, history: 0, position: 1 };
+        let lost = [Step::LookUp(1), Step::TakeFill(1), Step::CommitAnother, hear];
+        Self { before: [&settled(0)[..], &leased(1), &lost].concat(), ..Self::plain() }
+    }
+
     /// One replica, which revokes and answers.
     fn alone() -> Self {
         Self { replicas: 1, caches: vec![0], before: Vec::new(), ..Self::plain() }

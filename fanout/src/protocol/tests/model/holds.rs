@@ -42,13 +42,13 @@ fn one_replica_that_revokes_and_answers() {
 fn everything_is_overthrown() {
     let setting =
         Setting { what: Invalidation::Everything, registrations: 2, crashes: 1, ..Setting::alone() };
-    holds_as_far_as_time_allows("everything overthrown", &setting);
+    holds("everything overthrown", &setting, None);
 }
 
 #[test]
 fn requests_at_any_time() {
     let setting = Setting { any_time: true, lookups: true, before: settled(0), ..Setting::alone() };
-    holds_as_far_as_time_allows("requests at any time", &setting);
+    holds("requests at any time", &setting, None);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn gaps_between_messages_and_late_pages() {
 #[test]
 fn a_batch_that_is_read_in_two_pages() {
     let setting = Setting { batch: true, page: 1, pages_are_late: true, ..Setting::hearing() };
-    holds_as_far_as_time_allows("batch", &setting);
+    holds("batch", &setting, None);
 }
 
 #[test]
@@ -82,6 +82,7 @@ fn crashes_and_new_registrations() {
 #[test]
 fn cleaning_up_after_the_silent() {
     holds_as_far_as_time_allows("clean-up", &Setting { clean_up: true, ..Setting::hearing() });
+    holds_as_far_as_time_allows("clean-up, later", &Setting::silent());
 }
 
 #[test]
@@ -98,7 +99,8 @@ fn a_failover_that_loses_the_list() {
 #[test]
 fn a_failover_that_loses_what_was_told() {
     let failover = Some(Failover { loses_list: true, loses_tail: true });
-    holds_as_far_as_time_allows("lossy failover", &Setting { failover, others: 1, ..Setting::leased() });
+    let setting = Setting { failover, others: 1, ..Setting::losing() };
+    holds_as_far_as_time_allows("lossy failover", &setting);
 }
 
 #[test]
