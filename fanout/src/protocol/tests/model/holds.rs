@@ -1,7 +1,7 @@
 //! The rules as they are: nothing breaks a promise, wherever a world of each kind may go.
 //!
 //! The small ones are explored whole, the others so far as a test may take; with `TALLY_MODEL=long` they
-//! are whole too, and take hours.
+//! are whole too, and take minutes each.
 
 use super::*;
 
