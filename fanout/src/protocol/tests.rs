@@ -5,6 +5,8 @@ use tally_events::{TokenId, UserId};
 
 use super::*;
 
+mod model;
+mod races;
 mod random;
 
 const SECOND: Duration = Duration::from_secs(1);
