@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{Shutdown, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use rustix::process::Signal;
 use sqlx::postgres::PgConnectOptions;
 use tally_tests::{NatsServer, Server};
+use uuid::Uuid;
 
 use crate::{
     Result,
@@ -212,17 +213,32 @@ impl Side for Commit {
 /// Two strangers to the product, who pass one message to and fro by the same nats-server.
 struct RoundTrip {
     here: TcpStream,
+    /// The other one, who answers in a thread of its own.
+    there: TcpStream,
+    ping: String,
 }
-
-const PING: &[u8] = b"PUB bench.there 2\r\nhi\r\n";
 
 impl RoundTrip {
     fn new(nats: &NatsServer) -> Result<Self> {
-        let here = subscriber(nats, "bench.here")?;
-        let there = subscriber(nats, "bench.there")?;
-        std::thread::spawn(move || echo(there));
-        Ok(Self { here })
+        // Of this pair alone: another that is left over would answer too.
+        let pair = Uuid::new_v4();
+        let here = subscriber(nats, &format!("{pair}.here"))?;
+        let there = subscriber(nats, &format!("{pair}.there"))?;
+        let (answers, pong) = (there.try_clone()?, message(&format!("{pair}.here")));
+        std::thread::spawn(move || echo(answers, &pong));
+        Ok(Self { here, there, ping: message(&format!("{pair}.there")) })
     }
+}
+
+impl Drop for RoundTrip {
+    fn drop(&mut self) {
+        // The thread ends with it. One that is closed already has nothing to close.
+        drop(self.there.shutdown(Shutdown::Both));
+    }
+}
+
+fn message(subject: &str) -> String {
+    format!("PUB {subject} 2\r\nhi\r\n")
 }
 
 /// A connection that hears one subject, and nothing but messages from then on.
@@ -256,8 +272,8 @@ fn hear(stream: &mut TcpStream) -> std::io::Result<()> {
 }
 
 /// Answers each message until the other side hangs up.
-fn echo(mut there: TcpStream) {
-    while hear(&mut there).is_ok() && there.write_all(b"PUB bench.here 2\r\nhi\r\n").is_ok() {}
+fn echo(mut there: TcpStream, pong: &str) {
+    while hear(&mut there).is_ok() && there.write_all(pong.as_bytes()).is_ok() {}
 }
 
 #[async_trait]
@@ -275,7 +291,7 @@ impl Side for RoundTrip {
         let (mut latencies, began) = (Vec::new(), Instant::now());
         while began.elapsed() < length {
             let sent = Instant::now();
-            self.here.write_all(PING)?;
+            self.here.write_all(self.ping.as_bytes())?;
             hear(&mut self.here)?;
             latencies.push(sent.elapsed());
         }
