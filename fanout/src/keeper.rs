@@ -158,7 +158,8 @@ async fn register(inner: &Arc<Inner>, link: &mut Link) -> Result<(), Failure> {
         rows.push(replica.0);
         former
     };
-    link.with(ANSWER_TIMEOUT, async |c| registry::register(c, replica, &former).await).await?;
+    let lease = inner.settings.lease;
+    link.with(ANSWER_TIMEOUT, async |c| registry::register(c, replica, lease, &former).await).await?;
     inner.rows.lock().retain(|row| !former.contains(row));
     inner.change(|machine| machine.registered(replica));
     Ok(())

@@ -86,7 +86,7 @@ pub struct Tag {
 /// The leaf hash of an event; none at position 0.
 pub type Leaf = Option<[u8; 32]>;
 
-/// Δ and ε. All replicas of a log must use the same.
+/// Δ and ε. All replicas of a log must use the same ε; of a Δ that differs, the longest is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     /// Δ: how long a lease lasts from the moment its renewal was sent.
@@ -219,6 +219,8 @@ pub struct Members {
     pub tag: Tag,
     pub registry_epoch: i64,
     pub replicas: Vec<ReplicaId>,
+    /// The longest Δ among them.
+    pub lease: Duration,
 }
 
 /// A revocation on its way to being effective.
@@ -561,7 +563,7 @@ impl Machine {
     pub fn effective(&self, barrier: &Barrier, now: Mono) -> Option<By> {
         if self.everyone_has(barrier, now) {
             Some(By::Acknowledged)
-        } else if now >= barrier.t0.after(self.timing.bound()) {
+        } else if now >= barrier.t0.after(self.bound(barrier)) {
             Some(By::Time)
         } else {
             None
@@ -571,9 +573,15 @@ impl Machine {
     /// When to ask again, if nothing is heard before.
     #[must_use]
     pub fn ask_again_at(&self, barrier: &Barrier, now: Mono) -> Mono {
-        let by_time = barrier.t0.after(self.timing.bound());
-        let trusted = self.known.as_ref().map(|(_, since)| since.after(self.timing.bound()));
+        let by_time = barrier.t0.after(self.bound(barrier));
+        let trusted = self.known.as_ref().map(|(_, since)| since.after(self.bound(barrier)));
         trusted.filter(|trusted| *trusted > now).map_or(by_time, |trusted| trusted.min(by_time))
+    }
+
+    /// Δ + ε of whoever has the longest lease: somebody may have been told another than this process.
+    fn bound(&self, barrier: &Barrier) -> Duration {
+        let longest = barrier.members.as_ref().map_or(Duration::ZERO, |members| members.lease);
+        Timing { lease: self.timing.lease.max(longest), ..self.timing }.bound()
     }
 
     fn everyone_has(&self, barrier: &Barrier, now: Mono) -> bool {
@@ -592,7 +600,7 @@ impl Machine {
         let trusted = self
             .known
             .as_ref()
-            .is_some_and(|(tag, since)| *tag == members.tag && now >= since.after(self.timing.bound()));
+            .is_some_and(|(tag, since)| *tag == members.tag && now >= since.after(self.bound(barrier)));
         let own_has = self
             .cursor
             .as_ref()

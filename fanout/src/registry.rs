@@ -14,7 +14,7 @@ use tally_store::{ReadError, events_after};
 use uuid::Uuid;
 
 use crate::{
-    ReplicaSettings, mono,
+    LEASE_MIN, ReplicaSettings, mono,
     news::News,
     protocol::{Leaf, Machine, Members, Page, RenewalSent, ReplicaId, Tag},
 };
@@ -22,17 +22,21 @@ use crate::{
 /// Events in one read of the log.
 pub(crate) const PAGE_EVENTS: i64 = 1000;
 
-/// R1: makes `replica` known, and takes back what this process registered before. An error leaves
-/// open whether it stands: the id is then never used.
+/// R1: makes `replica` known with the lease it takes, and takes back what this process registered
+/// before. An error leaves open whether it stands: the id is then never used.
 pub(crate) async fn register(
     connection: &mut PgConnection,
     replica: ReplicaId,
+    lease: Duration,
     former: &[Uuid],
 ) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
     move_epoch(&mut transaction).await?;
     sqlx::query!("delete from replica where id = any($1)", former).execute(&mut *transaction).await?;
-    sqlx::query!("insert into replica (id) values ($1)", replica.0).execute(&mut *transaction).await?;
+    let lease_ms = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
+    sqlx::query!("insert into replica (id, lease_ms) values ($1, $2)", replica.0, lease_ms)
+        .execute(&mut *transaction)
+        .await?;
     transaction.commit().await
 }
 
@@ -50,7 +54,7 @@ pub(crate) async fn try_out(connection: &mut PgConnection) -> Result<(), ReadErr
     machine.registered(replica);
     let mut transaction = connection.begin().await?;
     // Each in a savepoint of this one.
-    register(&mut transaction, replica, &[]).await?;
+    register(&mut transaction, replica, LEASE_MIN, &[]).await?;
     if let Some(sent) = machine.renewal_sent(mono::now())
         && let Some(renewal) = renew(&mut transaction, &sent).await?
     {
@@ -115,7 +119,8 @@ pub(crate) async fn members(executor: impl PgExecutor<'_>) -> Result<Members, sq
     let row = sqlx::query!(
         r#"select log_id, registry_epoch,
                   substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) as "timeline!",
-                  array(select id from replica) as "replicas!"
+                  array(select id from replica) as "replicas!",
+                  (select coalesce(max(lease_ms), 0) from replica) as "lease_ms!"
              from log_head"#,
     )
     .fetch_one(executor)
@@ -124,6 +129,7 @@ pub(crate) async fn members(executor: impl PgExecutor<'_>) -> Result<Members, sq
         tag: Tag { log_id: row.log_id, timeline: row.timeline },
         registry_epoch: row.registry_epoch,
         replicas: row.replicas.into_iter().map(ReplicaId).collect(),
+        lease: Duration::from_millis(u64::try_from(row.lease_ms).unwrap_or_default()),
     })
 }
 

@@ -33,8 +33,8 @@ pub const LEASE_MIN: Duration = Duration::from_millis(200);
 /// What a replica can be told.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplicaSettings {
-    /// Δ: how long a replica may answer from memory after it last read the head. All replicas of a
-    /// database must have the same, and none a shorter one than [`LEASE_MIN`].
+    /// Δ: how long a replica may answer from memory after it last read the head, [`LEASE_MIN`] at least.
+    /// Replicas that were told different ones wait for the longest among them.
     pub lease: Duration,
     /// ε: what clocks may drift apart in that time. All replicas must have the same.
     pub drift: Duration,

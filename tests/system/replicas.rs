@@ -231,6 +231,31 @@ async fn a_replica_that_hangs_is_waited_for_until_its_lease_is_over() {
     assert!(!site.replicas[2].client().accepts(&token).await);
 }
 
+/// A replica that was told a longer lease than the others is waited for as long as it may remember, also
+/// by those that were told a shorter one.
+#[tokio::test]
+async fn the_longest_lease_of_any_replica_is_waited_for() {
+    const LONGER: Duration = Duration::from_millis(3050);
+    let postgres = TempPostgres::start().await;
+    let database = postgres.url(&postgres.database().await);
+    let start = async |lease: &str| {
+        let settings = external_settings(&database).into_iter().chain([("TALLY_LEASE_MS", lease)]);
+        Server::start(BINARY, &settings.collect::<Vec<_>>()).await
+    };
+    let (short, mut long) = (start("1000").await, start("3000").await);
+    let ada = short.client().login("ada@example.org").await;
+    let (id, token) = short.client().mint(&ada.token, "laptop").await;
+    eventually("a verdict in memory", async || long.client().accepts(&token).await.then_some(())).await;
+    long.process().signal(Signal::STOP);
+    let request = short.client().request(Method::DELETE, &format!("/api/tokens/{id}"));
+    let began = Instant::now();
+    expect(204, request.bearer_auth(&ada.token)).await;
+    let took = began.elapsed();
+    long.process().signal(Signal::CONT);
+    assert!(took > LONGER && took < LONGER + SLACK, "{took:?}");
+    assert!(!long.client().accepts(&token).await);
+}
+
 /// What `make cluster` shows: every replica says yes before, and none after.
 #[test]
 fn the_cluster_to_look_at_revokes_everywhere() {

@@ -99,7 +99,7 @@ fn says_yes(machine: &Machine, now: Mono) -> bool {
 }
 
 fn barrier(position: i64, t0: Mono, replicas: &[ReplicaId]) -> Barrier {
-    let members = Members { tag: tag(1), registry_epoch: 1, replicas: replicas.to_vec() };
+    let members = Members { tag: tag(1), registry_epoch: 1, replicas: replicas.to_vec(), lease: SECOND };
     Barrier { position: Position(position), t0, members: Some(members) }
 }
 
@@ -449,6 +449,31 @@ fn a_history_that_is_new_to_us_may_have_lost_registrations() {
     assert_eq!(machine.effective(&barrier, ms(1054)), None);
     assert_eq!(machine.effective(&barrier, ms(1055)), Some(By::Acknowledged));
     assert_eq!(machine.ask_again_at(&barrier, ms(100)), ms(1055));
+}
+
+/// Somebody was started with another setting.
+#[test]
+fn a_lease_that_is_longer_than_ours_is_waited_for() {
+    let (machine, now) = settled(9);
+    let mut barrier = barrier(6, now, &[US, OTHER]);
+    barrier.members.as_mut().unwrap().lease = 3 * SECOND;
+    let over = now.after(3 * SECOND + TIMING.drift);
+    assert_eq!(machine.effective(&barrier, Mono(over.0 - 1)), None);
+    assert_eq!(machine.effective(&barrier, over), Some(By::Time));
+    barrier.members.as_mut().unwrap().lease = SECOND / 5;
+    assert_eq!(machine.effective(&barrier, now.after(TIMING.bound())), Some(By::Time));
+}
+
+/// And a list is trusted only when such a lease, of a row that it may have lost, must be over.
+#[test]
+fn a_longer_lease_makes_a_history_new_for_longer() {
+    let machine = at(9);
+    let mut barrier = barrier(6, ms(100), &[US]);
+    barrier.members.as_mut().unwrap().lease = 3 * SECOND;
+    // The tag is known since 5 ms.
+    assert_eq!(machine.effective(&barrier, ms(3054)), None);
+    assert_eq!(machine.ask_again_at(&barrier, ms(100)), ms(3055));
+    assert_eq!(machine.effective(&barrier, ms(3055)), Some(By::Acknowledged));
 }
 
 #[test]

@@ -18,13 +18,13 @@ use super::{
 };
 use crate::support::{by_cookie, codes_in, connection_to, delete, document};
 
-/// Every route, and what is below the one that proxies ask.
+/// Every route, and what is below those that proxies ask.
 fn routes() -> impl Iterator<Item = &'static str> {
-    document::paths().chain(["/auth/verify/{original}"])
+    document::paths().chain(["/auth/verify/{original}", "/auth/verify-only/{kinds}/{original}"])
 }
 
 /// Every command; the test holds the list against what `--help` lists.
-const COMMANDS: [&str; 30] = [
+const COMMANDS: [&str; 31] = [
     "serve",
     "migrate",
     "projections status",
@@ -34,6 +34,7 @@ const COMMANDS: [&str; 30] = [
     "projections rebuild",
     "user suspend",
     "user reinstate",
+    "verifier key",
     "config check",
     "config reference",
     "openapi",
@@ -443,6 +444,7 @@ async fn commands(stage: &mut Stage, ada: &Ada) {
         &["projections", "status"][..],
         &["replicas"],
         &["usage", token],
+        &["verifier", "key"],
         &["projections", "verify"],
         &["projections", "rebuild", "users"],
         &["projections", "rebuild", "nothing"],

@@ -276,8 +276,9 @@ async fn start_refuses_a_database_of_other_keys() {
 /// A setting of no effect is told, so that nobody waits for it.
 #[tokio::test]
 async fn start_warns_of_settings_without_effect() {
-    let server = replica(&[("METRICS_ADDR", "127.0.0.1:0")]).await;
+    const NAME: &str = "MULTICA_CLOUD_FLEET_URL";
+    let server = replica(&[(NAME, "https://fleet.example.org")]).await;
     let lines = log_lines(&server);
-    let told: Vec<&Value> = lines.iter().filter(|line| line.to_string().contains("METRICS_ADDR")).collect();
+    let told: Vec<&Value> = lines.iter().filter(|line| line.to_string().contains(NAME)).collect();
     assert_eq!((told.len(), &told[0]["level"]), (1, &json!("WARN")));
 }

@@ -266,7 +266,12 @@ impl World {
                 let what = credential.map_or(Dependency::User(ADA), token);
                 let position = self.commit(Invalidation::Of(what));
                 let replicas = self.rows.keys().copied().collect();
-                let members = Some(Members { tag: tag(self.timeline), registry_epoch: 0, replicas });
+                let members = Some(Members {
+                    tag: tag(self.timeline),
+                    registry_epoch: 0,
+                    replicas,
+                    lease: TIMING.lease,
+                });
                 self.barriers.push((replica, Barrier { position, t0: self.now, members }, self.timeline));
             }
             Step::Deliver(replica, message) => {

@@ -170,7 +170,8 @@ impl World {
 
     fn list(&self) -> Members {
         let replicas = self.rows.iter().map(|row| row.id).collect();
-        Members { tag: self.now().tag(), registry_epoch: 0, replicas }
+        // Nobody was told another one than the machines have.
+        Members { tag: self.now().tag(), registry_epoch: 0, replicas, lease: Duration::ZERO }
     }
 
     pub(super) fn is_effective(&self, waiter: &Waiter) -> Option<By> {
