@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use reqwest::Method;
+use serde_json::json;
 use tally_tests::client::answer;
 
 use super::{assert_calm, assert_error, assert_problem, raw, raw_request, server, somebody};
@@ -11,7 +12,8 @@ use crate::support::document;
 /// Every path that is served, and its methods. Proxies may ask at theirs by any method.
 fn served() -> Vec<(String, BTreeSet<String>)> {
     let id = "018f0000-0000-7000-8000-000000000000";
-    let paths = document::paths().filter(|path| *path != "/auth/verify");
+    let by_proxies = |path: &str| path == "/auth/verify" || path.starts_with("/auth/verify-only/");
+    let paths = document::paths().filter(|path| !by_proxies(path));
     let each = paths.map(|path| {
         let mut methods: BTreeSet<String> = document::operations(path).map(|(method, _)| method).collect();
         if methods.contains("GET") {
@@ -35,6 +37,9 @@ async fn another_method_is_405_and_told_which_would_be_right() {
             let (answer, about) = (answer(request).await, format!("{method} {path}"));
             if path.starts_with("/v1") {
                 assert_problem(&answer, 405, "method_not_allowed", "method not allowed", &about);
+            } else if path.starts_with("/oauth") {
+                let told = json!({ "error": "invalid_request", "error_description": "method not allowed" });
+                assert_eq!((answer.status, answer.json()), (405, told), "{about}");
             } else {
                 assert_error(&answer, 405, "method not allowed", &about);
             }
