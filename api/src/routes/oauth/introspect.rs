@@ -33,7 +33,9 @@ struct IntrospectionForm {
     #[schema(min_length = 1)]
     token: String,
     /// Where the client cannot set the header.
+    #[schema(nullable = false)]
     client_id: Option<String>,
+    #[schema(nullable = false)]
     client_secret: Option<String>,
 }
 

@@ -33,6 +33,7 @@ struct RevocationForm {
     #[schema(min_length = 1)]
     token: String,
     /// Whether every token below it in its line goes with it.
+    #[schema(nullable = false)]
     line: Option<bool>,
 }
 
