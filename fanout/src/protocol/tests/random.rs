@@ -252,6 +252,11 @@ impl World {
         }
     }
 
+    fn list(&self) -> Members {
+        let replicas = self.rows.keys().copied().collect();
+        Members { tag: tag(self.timeline), registry_epoch: 0, replicas, lease: TIMING.lease }
+    }
+
     fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
         match *step {
             Step::Tick(milliseconds) => {
@@ -265,13 +270,7 @@ impl World {
             Step::Revoke(replica, credential) => {
                 let what = credential.map_or(Dependency::User(ADA), token);
                 let position = self.commit(Invalidation::Of(what));
-                let replicas = self.rows.keys().copied().collect();
-                let members = Some(Members {
-                    tag: tag(self.timeline),
-                    registry_epoch: 0,
-                    replicas,
-                    lease: TIMING.lease,
-                });
+                let members = Some(self.list());
                 self.barriers.push((replica, Barrier { position, t0: self.now, members }, self.timeline));
             }
             Step::Deliver(replica, message) => {
