@@ -24,7 +24,7 @@ use tally_domain::{
 use tally_events::RequestId;
 use tally_fanout::{
     Presented, VerifyError,
-    request::{Misspelt, bearer},
+    request::{MalformedAuthorization, bearer},
 };
 use tally_store::RequestContext;
 
@@ -99,7 +99,7 @@ impl Shown {
 
 /// The one credential of a request. A Bearer, even a wrong one, is never passed over for a cookie.
 pub(crate) fn credential_of(method: &Method, path: &str, headers: &HeaderMap) -> Result<Shown, ApiError> {
-    if let Some(credential) = bearer(headers).map_err(|Misspelt| ApiError::invalid_token())? {
+    if let Some(credential) = bearer(headers).map_err(|MalformedAuthorization| ApiError::invalid_token())? {
         return Ok(Shown::bearer(Plaintext::new(credential)));
     }
     let (cookie, by) = cookie(path, headers)?.ok_or_else(ApiError::missing_authorization)?;
@@ -142,13 +142,10 @@ pub(crate) async fn verify(
     shown: &Shown,
     ClientAddress(address): ClientAddress,
 ) -> Result<Principal, ApiError> {
-    let principal = shown.admits(principal(app, &shown.credential).await?)?;
+    let principal = judge(app, &shown.credential).await.map_err(worded)?;
+    let principal = shown.admits(principal)?;
     app.usage.note(&principal, address);
     Ok(principal)
-}
-
-async fn principal(app: &App, credential: &Plaintext) -> Result<Principal, ApiError> {
-    judge(app, credential).await.map_err(worded)
 }
 
 /// Whether a credential is good, and whose it is.
@@ -164,8 +161,9 @@ pub(crate) async fn judge(app: &App, credential: &Plaintext) -> Result<Principal
 
 /// What a credential shows, to be [checked](check) now and again.
 pub(crate) fn present(app: &App, credential: &Plaintext) -> Result<Presented, ApiError> {
-    let recognised = recognise(credential.expose()).ok_or_else(malformed).map_err(worded)?;
-    presented(app, credential, recognised, credential.hash()).map_err(worded)
+    let recognised = recognise(credential.expose()).ok_or_else(malformed);
+    let presented = recognised.and_then(|form| presented(app, credential, form, credential.hash()));
+    presented.map_err(worded)
 }
 
 fn presented(

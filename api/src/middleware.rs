@@ -21,7 +21,7 @@ use crate::{
     error::{self, ApiError, Code, Family},
     guard,
     metrics::{HttpMetrics, UNMATCHED},
-    routes::is_asked_by_proxies,
+    routes::is_asked_per_request,
     state::App,
 };
 
@@ -96,7 +96,7 @@ impl Asked {
     /// a proxy or a service asks once per request of its own, and tells of that itself.
     fn log(&self, id: RequestId, status: StatusCode, started: Instant) {
         let route = self.route.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
-        let routine = route.ends_with("/health") || route.ends_with('z') || is_asked_by_proxies(route);
+        let routine = route.ends_with("/health") || route.ends_with('z') || is_asked_per_request(route);
         let routine = routine && !status.is_server_error();
         if routine && !tracing::enabled!(Level::DEBUG) {
             return;

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{FromRequest, Request},
-    http::{HeaderMap, header::CONTENT_TYPE},
+    http::HeaderMap,
 };
 use form_urlencoded::parse;
 use zeroize::Zeroizing;
@@ -12,7 +12,7 @@ use crate::{
     request_body,
 };
 
-pub const FORM: &str = "application/x-www-form-urlencoded";
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The parameters of a form. Those that nobody asks for are ignored.
 pub struct RequestForm(Vec<(String, Zeroizing<String>)>);
@@ -21,7 +21,7 @@ impl<S: Send + Sync> FromRequest<S> for RequestForm {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        if request_body::media_type(request.headers()) != FORM {
+        if !is_form(request.headers()) {
             return Err(ApiError::new(Code::UnsupportedMediaType, format!("content type must be {FORM}")));
         }
         Ok(Self::decode(&request_body::read(request, state).await?))
@@ -52,7 +52,7 @@ impl RequestForm {
 
 /// Whether a request brings a form.
 pub fn is_form(headers: &HeaderMap) -> bool {
-    headers.contains_key(CONTENT_TYPE) && request_body::media_type(headers) == FORM
+    request_body::media_type(headers) == FORM
 }
 
 #[cfg(test)]

@@ -22,8 +22,8 @@ pub(crate) use reorder::Reorder;
 
 use crate::{
     metrics::METRICS,
+    participant::Log,
     protocol::{Acknowledgement, Message, Tag},
-    seat::Log,
 };
 use nats::Came;
 use wire::Frame;

@@ -16,9 +16,9 @@ use crate::{
     mono,
     news::Untold,
     outage::{Outage, TooLate},
+    participant::Inner,
     protocol::{Applied, RenewalAnswer, Renewed, ReplicaId},
     registry,
-    seat::Inner,
 };
 
 /// How long opening a connection, registering, and reading a page may take.

@@ -12,11 +12,11 @@ pub mod mono;
 mod news;
 mod outage;
 mod overthrown;
+mod participant;
 pub mod protocol;
 mod registry;
 mod replica;
 pub mod request;
-mod seat;
 mod usage;
 mod verifier;
 

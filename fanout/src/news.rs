@@ -18,8 +18,8 @@ use tokio::sync::{broadcast, mpsc};
 use crate::{
     bus::Said,
     keeper::{ANSWER_TIMEOUT, Failure, Link},
+    participant::Inner,
     registry,
-    seat::Inner,
 };
 
 /// Batches a listener may fall behind before it is told that it missed some.

@@ -21,9 +21,9 @@ use crate::{
     metrics::METRICS,
     mono,
     news::{self, News},
+    participant::{Log, Participant},
     protocol::{Barrier, By, Machine, Mono, Timing},
     registry,
-    seat::{Log, Seat},
 };
 
 /// The shortest Δ there may be. Verifiers, which are not told what the replicas have, take this one:
@@ -164,7 +164,7 @@ pub struct ReplicaStatus {
 #[derive(Clone)]
 pub struct Replica {
     store: Arc<Store>,
-    seat: Seat,
+    participant: Participant,
 }
 
 impl Replica {
@@ -176,10 +176,10 @@ impl Replica {
     /// Outside of a tokio runtime, and for a lease shorter than [`LEASE_MIN`].
     #[must_use]
     pub fn join(store: Arc<Store>, settings: ReplicaSettings, nats: Option<Nats>) -> Self {
-        let (seat, untold) = Seat::take(Log::of(store.clone()), settings.checked(), nats);
-        seat.spawn(news::tell(seat.inner.clone(), untold));
-        seat.spawn(keeper::clean_up(seat.inner.clone()));
-        Self { store, seat }
+        let (participant, untold) = Participant::join(Log::of(store.clone()), settings.checked(), nats);
+        participant.spawn(news::tell(participant.inner.clone(), untold));
+        participant.spawn(keeper::clean_up(participant.inner.clone()));
+        Self { store, participant }
     }
 
     /// A process that comes and goes, such as a command line: it is in no list and remembers nothing.
@@ -189,9 +189,9 @@ impl Replica {
     #[must_use]
     pub fn observer(store: Arc<Store>, settings: ReplicaSettings) -> Self {
         let settings = settings.checked();
-        let (seat, _) =
-            Seat::new(Log::of(store.clone()), settings, Machine::observer(settings.timing()), None);
-        Self { store, seat }
+        let (participant, _) =
+            Participant::new(Log::of(store.clone()), settings, Machine::observer(settings.timing()), None);
+        Self { store, participant }
     }
 
     #[must_use]
@@ -207,7 +207,7 @@ impl Replica {
     /// # Errors
     /// A no, or that it cannot be known.
     pub async fn verify(&self, presented: &Presented) -> Result<Verdict, VerifyError> {
-        self.seat.verify(presented).await
+        self.participant.verify(presented).await
     }
 
     /// The part of [`verify`](Self::verify) that needs no database and does not wait: a yes from
@@ -217,14 +217,14 @@ impl Replica {
     /// session that means that this very JWT was checked.
     #[must_use]
     pub fn remembered(&self, hash: &CredentialHash) -> Option<Verdict> {
-        self.seat.remembered(hash)
+        self.participant.remembered(hash)
     }
 
     /// What this replica applies from now on, in order, also where other replicas committed it. Whoever
     /// falls far behind is told so, and cannot know what they missed.
     #[must_use]
     pub fn news(&self) -> broadcast::Receiver<News> {
-        self.seat.inner.publisher.subscribe()
+        self.participant.inner.publisher.subscribe()
     }
 
     /// Executes a command; one that revokes is answered only when no replica says yes any more.
@@ -254,7 +254,7 @@ impl Replica {
 
     /// R7: waits until everyone has acknowledged, or until no lease from before can be valid.
     async fn make_effective(&self, position: Position, t0: Mono) -> Effective {
-        let inner = &self.seat.inner;
+        let inner = &self.participant.inner;
         let by_time = t0.after(inner.settings.timing().bound());
         // Read after the reply, together with the history it is of: a commit's own reply does not
         // name that, and an epoch alone could be of another.
@@ -300,30 +300,30 @@ impl Replica {
     /// How far this replica has applied the log; zero for an observer.
     #[must_use]
     pub fn applied(&self) -> Position {
-        self.seat.applied()
+        self.participant.applied()
     }
 
     /// Waits until the log is applied as far as `position`; false when it takes too long.
     pub async fn wait_applied(&self, position: Position, deadline: Duration) -> bool {
-        let mut moved = self.seat.inner.moved.subscribe();
+        let mut moved = self.participant.inner.moved.subscribe();
         let reached = async { while self.applied() < position && moved.changed().await.is_ok() {} };
         timeout(deadline, reached).await.is_ok()
     }
 
     #[must_use]
     pub fn status(&self) -> ReplicaStatus {
-        self.seat.status()
+        self.participant.status()
     }
 
     /// How long ago the renewal was sent that this replica answers from memory by; none without.
     #[must_use]
     pub fn lease_age(&self) -> Option<Duration> {
-        self.seat.lease_age()
+        self.participant.lease_age()
     }
 
     /// R9: stops answering from memory, ends the tasks and leaves the list, so that nobody waits for
     /// this process any more. Bounded in time; what could not be deleted is cleaned up by others.
     pub async fn leave(&self) {
-        self.seat.leave().await;
+        self.participant.leave().await;
     }
 }

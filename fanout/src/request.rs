@@ -20,31 +20,31 @@ const IDENTITY: [&str; 12] = [
 
 /// Something begins like a Bearer credential and is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the Authorization header is misspelt, or there are two")]
-pub struct Misspelt;
+#[error("the Authorization header is malformed, or there are two")]
+pub struct MalformedAuthorization;
 
 /// RFC 6750 section 2.1, the scheme in any letter case (RFC 9110 section 11.1).
 ///
-/// Whatever begins like a Bearer was meant as one: misspelt, it is invalid and not absent, or the
+/// Whatever begins like a Bearer was meant as one: malformed, it is invalid and not absent, or the
 /// cookie would be used in its place. So are two headers, of which one reader takes the first and
 /// another the last.
 ///
 /// # Errors
-/// When it is misspelt.
-pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Misspelt> {
+/// When it is malformed.
+pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, MalformedAuthorization> {
     const SCHEME: &str = "bearer";
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(Misspelt);
+        return Err(MalformedAuthorization);
     }
-    let text = value.to_str().map_err(|_| Misspelt)?.trim();
+    let text = value.to_str().map_err(|_| MalformedAuthorization)?.trim();
     let Some((scheme, rest)) = text.split_at_checked(SCHEME.len()) else { return Ok(None) };
     if !scheme.eq_ignore_ascii_case(SCHEME) {
         return Ok(None);
     }
     if !rest.is_empty() && !rest.starts_with(' ') {
-        return Err(Misspelt);
+        return Err(MalformedAuthorization);
     }
     Ok(Some(rest.trim()))
 }

@@ -20,8 +20,8 @@ pub use layer::{VerifierLayer, VerifierService};
 use crate::{
     BusKey, LEASE_MIN, Nats, NatsError, NatsSettings, Presented, ReplicaSettings, ReplicaStatus, VerifyError,
     outage::TooLate,
+    participant::{Log, Participant},
     registry,
-    seat::{Log, Seat},
 };
 
 /// How long the database may take to say that it lets a verifier do its work.
@@ -107,7 +107,7 @@ impl From<VerifyError> for Unverified {
 /// Verifies opaque tokens in this process. Cloned, it is still the same; when the last clone is
 /// dropped it leaves the list of those that revocations wait for.
 #[derive(Clone)]
-pub struct Verifier(Seat);
+pub struct Verifier(Participant);
 
 impl Verifier {
     /// Begins, and returns as soon as the settings are known to be good: until a first lease stands,
@@ -136,8 +136,8 @@ impl Verifier {
             ReplicaSettings { lease: LEASE_MIN, capacity, verify_deadline, ..ReplicaSettings::default() };
         // Nobody listens to what it applies, and the dead are the servers' to take off the list: they
         // know for how long a lease may last.
-        let (seat, _) = Seat::take(Log::read_by(pool), settings, nats);
-        Ok(Self(seat))
+        let (participant, _) = Participant::join(Log::read_by(pool), settings, nats);
+        Ok(Self(participant))
     }
 
     /// Whether a token is good, and whose it is: from memory under a lease, else from Postgres by a

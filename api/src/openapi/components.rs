@@ -115,18 +115,16 @@ pub fn add(components: &mut Components) {
     }
 }
 
-fn headers() -> [(&'static str, Header); 7] {
+fn headers() -> [(&'static str, Header); 11] {
     let header = |schema: ObjectBuilder, words: &str| {
         HeaderBuilder::new().schema(Some(schema)).description(Some(words)).build()
     };
     let text = || ObjectBuilder::new().schema_type(Type::String);
+    let id = || text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)));
     [
         (
             REQUEST_ID,
-            header(
-                text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid))),
-                "The name of the request, in its answer, in its events and in the server's log.",
-            ),
+            header(id(), "The name of the request, in its answer, in its events and in the server's log."),
         ),
         ("X-Log-Position", header(position(), "Where in the log this answer stands.")),
         (
@@ -159,6 +157,10 @@ fn headers() -> [(&'static str, Header); 7] {
             ),
         ),
         ("Location", header(text(), "Where the browser goes next.")),
+        ("X-User-ID", header(id(), "The person.")),
+        ("X-Credential-ID", header(id(), "What the person showed.")),
+        ("X-Actor-Kind", header(text(), "`person`.")),
+        ("X-Actor-Source", header(text(), "The kind of credential, such as `session`.")),
     ]
 }
 
@@ -169,7 +171,13 @@ fn parameters() -> impl Iterator<Item = Parameter> {
         "A UUID that names the request. Without one, or with anything else, the server makes one.",
     );
     let of_types = [MinPosition::into_params(|| None), IdempotencyKey::into_params(|| None)];
-    of_types.into_iter().flatten().chain([request_id])
+    let original_method = header_parameter(
+        "X-Original-Method",
+        // RFC 9110 section 9.1: a method is a token.
+        ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[-!#$%&'*+.^_`|~0-9A-Za-z]+$")),
+        "The original request's method; or `X-Forwarded-Method`, as Caddy and Traefik say it.",
+    );
+    of_types.into_iter().flatten().chain([request_id, original_method])
 }
 
 fn header_parameter(name: &str, schema: impl Into<Schema>, words: &str) -> Parameter {

@@ -152,7 +152,7 @@ fn no_route_is_beside_the_list() {
         by_hand,
         [
             "routes = routes.route(path, handlers.clone());",
-            "by_proxies().into_iter().fold(Router::new(), |routes, (path, handler)| routes.route(path, handler));",
+            ".fold(Router::new(), |routes, (path, handler)| routes.route(path, handler));",
         ]
     );
 }

@@ -21,7 +21,7 @@ use axum::{
     extract::DefaultBodyLimit,
     http::{HeaderMap, HeaderName, HeaderValue, Method, header},
     middleware::from_fn_with_state,
-    routing::{MethodRouter, any},
+    routing::any,
 };
 use tally_fanout::Done;
 use tower::Layer;
@@ -106,29 +106,23 @@ pub(crate) fn asked_by_proxies() -> [Route; 2] {
     [routes!(auth::verify::verify_for_proxy), routes!(auth::verify::verify_kinds_for_proxy)]
 }
 
-/// Whether a route is asked once for each request that somebody sends elsewhere.
-pub(crate) fn is_asked_by_proxies(route: &str) -> bool {
-    let whole_or_below =
-        |path: &str| route.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    ["/auth/verify", "/auth/verify-only", "/oauth/introspect"].into_iter().any(whole_or_below)
-}
-
 /// The paths they ask at, below which may stand the original one.
-fn by_proxies() -> [(&'static str, MethodRouter<App>); 4] {
-    let people = any(auth::verify::verify_for_proxy);
-    let listed = any(auth::verify::verify_kinds_for_proxy);
-    [
-        ("/auth/verify", people.clone()),
-        ("/auth/verify/{*original}", people),
-        ("/auth/verify-only/{kinds}", listed.clone()),
-        ("/auth/verify-only/{kinds}/{*original}", listed),
-    ]
+const BY_PROXIES: [&str; 4] = [
+    "/auth/verify",
+    "/auth/verify/{*original}",
+    "/auth/verify-only/{kinds}",
+    "/auth/verify-only/{kinds}/{*original}",
+];
+
+/// Whether a route is asked once for each request that somebody sends elsewhere.
+pub(crate) fn is_asked_per_request(route: &str) -> bool {
+    route == "/oauth/introspect" || BY_PROXIES.contains(&route)
 }
 
 /// Everything behind the door. Collections answer with and without a trailing slash.
 pub fn router(app: App) -> NormalizePath<Router> {
     let mut routes = Router::new();
-    let mut patterns: Vec<String> = by_proxies().map(|(path, _)| path.to_owned()).into();
+    let mut patterns: Vec<String> = BY_PROXIES.map(str::to_owned).into();
     for (_, documented, handlers) in listed() {
         for path in documented.paths.keys() {
             routes = routes.route(path, handlers.clone());
@@ -141,8 +135,11 @@ pub fn router(app: App) -> NormalizePath<Router> {
         .method_not_allowed_fallback(async || ApiError::new(Code::MethodNotAllowed, "method not allowed"));
     // No browser's preflight is answered here, because that would be a yes, and the origins of
     // others are theirs to judge.
-    let by_proxies =
-        by_proxies().into_iter().fold(Router::new(), |routes, (path, handler)| routes.route(path, handler));
+    let (people, listed) = (any(auth::verify::verify_for_proxy), any(auth::verify::verify_kinds_for_proxy));
+    let by_proxies = BY_PROXIES
+        .into_iter()
+        .zip([people.clone(), people, listed.clone(), listed])
+        .fold(Router::new(), |routes, (path, handler)| routes.route(path, handler));
     let routes = routes
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(app.clone(), middleware::admit))

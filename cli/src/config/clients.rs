@@ -2,7 +2,7 @@
 
 use tally_domain::credential::Plaintext;
 
-use super::{secrets::JWT_SECRET_BYTES_MIN, settings::Reader};
+use super::{secrets::SECRET_BYTES_MIN, settings::Reader};
 
 const LIST: &str = "TALLY_OAUTH_CLIENTS";
 const ID_BYTES_MAX: usize = 64;
@@ -30,8 +30,8 @@ fn parse(text: &str, production: bool) -> Result<(String, Plaintext), String> {
     if secret.is_empty() {
         return Err(format!("holds `{id}` without a secret"));
     }
-    if production && secret.len() < JWT_SECRET_BYTES_MIN {
-        return Err(format!("holds `{id}`, whose secret is shorter than {JWT_SECRET_BYTES_MIN} characters"));
+    if production && secret.len() < SECRET_BYTES_MIN {
+        return Err(format!("holds `{id}`, whose secret is shorter than {SECRET_BYTES_MIN} characters"));
     }
     Ok((id.to_owned(), Plaintext::new(secret)))
 }

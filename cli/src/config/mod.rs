@@ -355,7 +355,7 @@ fn read_jwt_secret(
             Some(known) if secrets::is_known_default(known) => {
                 reader.problem("JWT_SECRET", "is a published default", CURE);
             }
-            Some(short) if short.len() < secrets::JWT_SECRET_BYTES_MIN => {
+            Some(short) if short.len() < secrets::SECRET_BYTES_MIN => {
                 reader.problem("JWT_SECRET", "is shorter than 32 characters", CURE);
             }
             Some(_) => {}
@@ -372,7 +372,7 @@ fn read_previous_jwt_secrets(reader: &mut settings::Reader<'_>, production: bool
         known if production && secrets::is_known_default(known) => {
             Err("holds a published default".to_owned())
         }
-        short if production && short.len() < secrets::JWT_SECRET_BYTES_MIN => {
+        short if production && short.len() < secrets::SECRET_BYTES_MIN => {
             Err("holds a secret shorter than 32 characters".to_owned())
         }
         secret => Ok(secrets::Text::new(secret.to_owned())),

@@ -21,7 +21,8 @@ use zeroize::Zeroizing;
 
 use super::Config;
 
-pub const JWT_SECRET_BYTES_MIN: usize = 32;
+/// Of a secret that an operator chooses, in production.
+pub const SECRET_BYTES_MIN: usize = 32;
 
 /// Secrets that stand in somebody's documentation.
 const KNOWN_DEFAULTS: [&str; 6] = [

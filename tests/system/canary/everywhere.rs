@@ -13,6 +13,7 @@ use tally_tests::{Login, marks::Mark};
 use super::{
     console::use_a_console,
     issuer::come_from_an_issuer,
+    oauth::ask_as_a_service,
     stage::{Person, Stage, core, dump, files, output},
     team::work_together,
 };
@@ -81,6 +82,7 @@ async fn nothing_secret_or_personal_is_anywhere_it_should_not_be() {
     let eve = settle(&mut stage, "Eve", "2001:db8:c0ff:ee00:feed:face:cafe:1").await;
     use_everything(&mut stage, &ada, &eve).await;
     use_a_console(&mut stage).await;
+    ask_as_a_service(&mut stage, &ada.login).await;
     let team = work_together(&mut stage, &ada, &eve).await;
     // Her own trail shows her what she has done: what she said of the workspace, and whom she invited.
     ada.person.marks.extend(team.into_iter().chain(eve.person.marks[..2].iter().copied()));

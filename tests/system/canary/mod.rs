@@ -5,5 +5,6 @@ mod console;
 mod erasure;
 mod everywhere;
 mod issuer;
+mod oauth;
 mod stage;
 mod team;

@@ -23,6 +23,9 @@ use crate::support::{
     issuers::{CLIENT_SECRET, FRONTEND, GOOGLE_REDIRECT, google, issuer_for},
 };
 
+/// A service that may introspect.
+pub const CLIENT: &str = "gateway";
+
 /// As talkative as an operator can make it, statements of the database included.
 const LOG_LEVEL: &str = "trace,sqlx::query=trace,sqlx=trace";
 
@@ -56,6 +59,8 @@ pub struct Stage {
     /// What the server knows as Google.
     pub issuer: Issuer,
     pub client: Client,
+    /// Of the service that may introspect.
+    pub client_secret: String,
     pub marks: Marks,
     /// Everything that may stand where it is looked for only inside one line of the log.
     pub codes: Vec<String>,
@@ -71,6 +76,9 @@ impl Stage {
         marks.add("JWT_SECRET", &secret);
         marks.add("the master key", master);
         marks.add("the client's secret", CLIENT_SECRET);
+        let client_secret = core();
+        marks.add("a service's secret", &client_secret);
+        let clients = format!("{CLIENT}:{client_secret}");
         let issuer = issuer_for(&["google"], false).await;
         let providers = json!([google(issuer.url())]).to_string();
         let settings = [
@@ -86,10 +94,19 @@ impl Stage {
             ("FRONTEND_ORIGIN", FRONTEND),
             ("GOOGLE_REDIRECT_URI", GOOGLE_REDIRECT),
             ("TALLY_USAGE_INTERVAL_MS", "100"),
+            ("TALLY_OAUTH_CLIENTS", &clients),
         ];
         let server = Server::start(BINARY, &settings).await;
         let client = server.client();
-        Self { server, issuer, client, marks, codes: vec!["739182".to_owned()], said: Vec::new() }
+        Self {
+            server,
+            issuer,
+            client,
+            client_secret,
+            marks,
+            codes: vec!["739182".to_owned()],
+            said: Vec::new(),
+        }
     }
 
     /// A person who has never been here.

@@ -8,6 +8,7 @@ use axum::{
 use futures::future::try_join_all;
 use serde::Serialize;
 use tally_domain::{PersonCredential, Principal, credential::Plaintext};
+use tally_events::UserId;
 use tally_fanout::VerifyError;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -67,10 +68,10 @@ pub struct Introspection {
 }
 
 impl Introspection {
-    fn of(credential: &PersonCredential, user: Uuid) -> Self {
+    fn of(user: UserId, credential: &PersonCredential) -> Self {
         Self {
             active: true,
-            sub: Some(user),
+            sub: Some(user.0),
             jti: Some(credential.id().uuid()),
             token_type: Some("Bearer"),
             exp: credential.expires_at().map(|at| at.timestamp()),
@@ -151,7 +152,7 @@ async fn introspection(
     match judge(app, &Plaintext::new(credential)).await {
         Ok(principal @ Principal::Person { user, credential }) => {
             app.usage.note(&principal, address);
-            Ok(Introspection::of(&credential, user.0))
+            Ok(Introspection::of(user, &credential))
         }
         Ok(Principal::Anonymous | Principal::Operator | Principal::Server)
         | Err(VerifyError::Invalid | VerifyError::Suspended) => Ok(Introspection::default()),

@@ -1,8 +1,8 @@
 //! `POST /oauth/revoke`: whoever holds a credential may end it (RFC 7009).
 
 use axum::{
-    extract::{FromRequest, Request, State},
-    http::{HeaderMap, StatusCode},
+    extract::State,
+    http::{HeaderMap, StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
 use tally_domain::{
@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use crate::{
     error::ApiError,
     execute::never,
-    guard::{Caller, context_of},
+    guard::{Caller, context_of, judge},
     request_form::RequestForm,
     routes::{effective, tokens, v1::sessions::end_with_those_below},
     state::App,
@@ -32,7 +32,7 @@ struct RevocationForm {
     /// A token, a session's JWT, or a refresh token.
     #[schema(min_length = 1)]
     token: String,
-    /// Whether every token below it in its line goes with it.
+    /// Whether every token below it in its line goes with it, if it is live itself.
     #[schema(nullable = false)]
     line: Option<bool>,
 }
@@ -49,10 +49,8 @@ struct RevocationForm {
     security(()),
     responses((status = 200, description = "It is revoked", headers(("X-Log-Position"), ("X-Revocation"))))
 )]
-pub async fn revoke(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
-    let (parts, body) = request.into_parts();
+pub async fn revoke(State(app): State<App>, parts: Parts, form: RequestForm) -> Result<Response, ApiError> {
     let context = context_of(&parts);
-    let form = RequestForm::from_request(Request::from_parts(parts, body), &app).await?;
     let shown = Plaintext::new(form.require("token")?);
     let line = match form.get("line")? {
         None | Some("false") => false,
@@ -94,9 +92,15 @@ async fn end_session(
 ) -> Result<Option<HeaderMap>, ApiError> {
     let Some(named) = app.settings.signer.check(shown.expose()) else { return Ok(None) };
     let caller = Caller { principal: named.principal(), context };
+    let root = CredentialId::Session(named.session);
+    if line && judge(app, shown).await.is_ok() {
+        // First: whoever asks again, because the rest has failed, finds the session live and its line too.
+        tokens::revoke(app, &caller, root, line).await?;
+    }
     let done = end_with_those_below(app, caller.principal, context, named.session).await?;
     if line && !done.executed.outcome.is_empty() {
-        let revoked = tokens::revoke(app, &caller, CredentialId::Session(named.session), line).await?;
+        // And what it minted until it ended.
+        let revoked = tokens::revoke(app, &caller, root, line).await?;
         return Ok(Some(effective(&revoked)));
     }
     Ok(Some(effective(&done)))

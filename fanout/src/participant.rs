@@ -1,4 +1,4 @@
-//! A process's seat among those that may answer from memory: the machine, driven against Postgres.
+//! A process that takes part in the protocol: the machine, driven against Postgres.
 //!
 //! A [`Replica`](crate::Replica), which commits too, and a [`Verifier`](crate::Verifier), which only
 //! asks, each have one, and all that keeps the promise is here and below.
@@ -46,7 +46,7 @@ const FLIGHTS_MAX: usize = 4;
 /// How long leaving may take before the row is left to those who clean up.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The log, as far as a seat has to do with it.
+/// The log, as far as a participant has to do with it.
 pub(crate) struct Log {
     pub pool: PgPool,
     pub clock: Clock,
@@ -74,7 +74,7 @@ impl Log {
 /// Cloned, it is still the same; when the last clone is dropped its tasks end and its lease with
 /// them.
 #[derive(Clone)]
-pub(crate) struct Seat {
+pub(crate) struct Participant {
     pub inner: Arc<Inner>,
     tasks: Arc<Tasks>,
 }
@@ -138,7 +138,7 @@ impl Drop for Tasks {
     }
 }
 
-impl Seat {
+impl Participant {
     /// One that is in no list and remembers nothing, unless its tasks make it.
     pub(crate) fn new(
         log: Log,
@@ -174,19 +174,19 @@ impl Seat {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub(crate) fn take(
+    pub(crate) fn join(
         log: Log,
         settings: ReplicaSettings,
         nats: Option<Nats>,
     ) -> (Self, mpsc::Receiver<Untold>) {
         let machine = Machine::new(settings.timing(), settings.capacity, OVERTHROWN_PLACES);
-        let (seat, untold) = Self::new(log, settings, machine, nats.as_ref().map(Nats::link));
-        seat.spawn(keeper::keep_lease(seat.inner.clone()));
-        seat.spawn(keeper::follow_log(seat.inner.clone(), nats));
-        (seat, untold)
+        let (participant, untold) = Self::new(log, settings, machine, nats.as_ref().map(Nats::link));
+        participant.spawn(keeper::keep_lease(participant.inner.clone()));
+        participant.spawn(keeper::follow_log(participant.inner.clone(), nats));
+        (participant, untold)
     }
 
-    /// A task that ends with the seat.
+    /// A task that ends with the participant.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.handles.lock().push(tokio::spawn(task));
     }
