@@ -251,7 +251,6 @@ pub struct Holding {
     pub user: UserId,
     pub id: TokenId,
     pub expires_at: Option<DateTime<Utc>>,
-    pub revoked: bool,
 }
 
 /// The token of a hash, for whoever holds it to end; none: nobody ever minted it.
@@ -259,18 +258,10 @@ pub struct Holding {
 /// # Errors
 /// When the database does not answer.
 pub async fn find_holding(pool: &PgPool, hash: CredentialHash) -> Result<Option<Holding>, sqlx::Error> {
-    let row = sqlx::query!(
-        r#"select id, user_id, expires_at, revoked_at is not null as "revoked!" from credentials where hash = $1"#,
-        &hash.0[..],
-    )
-    .fetch_optional(pool)
-    .await?;
-    Ok(row.map(|row| Holding {
-        user: UserId(row.user_id),
-        id: TokenId(row.id),
-        expires_at: row.expires_at,
-        revoked: row.revoked,
-    }))
+    let row = sqlx::query!("select id, user_id, expires_at from credentials where hash = $1", &hash.0[..],)
+        .fetch_optional(pool)
+        .await?;
+    Ok(row.map(|row| Holding { user: UserId(row.user_id), id: TokenId(row.id), expires_at: row.expires_at }))
 }
 
 /// The live tokens below a person's credential in its line, `limit` at most. Below a session is also what

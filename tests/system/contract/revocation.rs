@@ -5,8 +5,10 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use tally_tests::{Answer, Client, client::answer};
 
+use super::console_sessions::forged;
 use crate::support::{
-    UNKNOWN_TOKEN, address, client, connection, delete, expect, oauth_error, person, shared,
+    UNKNOWN_TOKEN, address, client, connection, delete, expect, now, oauth_error, past::claims, person,
+    shared,
 };
 
 const PATH: &str = "/oauth/revoke";
@@ -86,11 +88,12 @@ async fn the_line_goes_with_it_when_asked_for() {
     for (token, good) in [(&root, true), (&child, false), (&grandchild, false), (&beside, true)] {
         assert_eq!(client.accepts(token).await, good);
     }
-    // A dead token speaks for nothing but itself.
+    // Also of one that is dead already: whoever was told nothing asks again, and what is then said is true.
     let (_, kept) = client.mint(&root, "kept").await;
     effective(revoke(&client, &root)).await;
-    effective(revoke_line(&client, &root)).await;
     assert!(client.accepts(&kept).await);
+    effective(revoke_line(&client, &root)).await;
+    assert!(!client.accepts(&kept).await);
 }
 
 /// A session's JWT ends the session, and with `line` what it minted.
@@ -108,6 +111,31 @@ async fn a_jwt_ends_its_session() {
     let (_, token) = client.mint(&login.token, "laptop").await;
     effective(revoke_line(&client, &login.token)).await;
     assert!(!client.accepts(&login.token).await && !client.accepts(&token).await);
+
+    // The session is dead, and its line is not.
+    let login = person("revoked-session-twice").await;
+    let (_, token) = client.mint(&login.token, "laptop").await;
+    effective(revoke(&client, &login.token)).await;
+    assert!(client.accepts(&token).await);
+    effective(revoke_line(&client, &login.token)).await;
+    assert!(!client.accepts(&token).await);
+}
+
+/// Nobody is told that a line is dead that is not.
+#[tokio::test]
+async fn what_does_not_speak_for_a_line_says_so() {
+    let client = client().await;
+    let console = client.open_console(&address("revoked-lineless")).await;
+    let mut over = claims(&console.access);
+    over["exp"] = json!(now().timestamp() - 1);
+    let expired = forged(&over).await;
+    for shown in [&expired, &console.refresh] {
+        let answer = expect(400, revoke_line(&client, shown)).await;
+        assert!(answer.text.contains("ends its session alone"), "{}", answer.text);
+    }
+    assert!(client.accepts(&console.access).await);
+    effective(revoke(&client, &expired)).await;
+    assert!(!client.accepts(&console.access).await);
 }
 
 /// A refresh token ends the session it carries on, whatever its kind is guessed to be.

@@ -14,16 +14,21 @@ use tally_domain::{
 use tally_events::CredentialId;
 use tally_projections::credentials::{Holding, find_holding};
 use tally_store::RequestContext;
+use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use crate::{
     error::ApiError,
     execute::never,
-    guard::{Caller, context_of, judge},
+    guard::{Caller, context_of},
     request_form::RequestForm,
     routes::{effective, tokens, v1::sessions::end_with_those_below},
     state::App,
 };
+
+/// Tokens that are looked up at once at most. Anybody may show any, so a flood of made-up ones must leave
+/// connections to everybody else.
+static LOOKUPS: Semaphore = Semaphore::const_new(2);
 
 /// What ends.
 #[derive(ToSchema)]
@@ -32,7 +37,8 @@ struct RevocationForm {
     /// A token, a session's JWT, or a refresh token.
     #[schema(min_length = 1)]
     token: String,
-    /// Whether every token below it in its line goes with it, if it is live itself.
+    /// Whether every token below it in its line goes with it, which is possible as long as it has not
+    /// expired. What is dead otherwise may be shown again, to be sure of its line.
     #[schema(nullable = false)]
     line: Option<bool>,
 }
@@ -60,6 +66,11 @@ pub async fn revoke(State(app): State<App>, parts: Parts, form: RequestForm) -> 
     let headers = match recognise(shown.expose()) {
         Some(Recognised::Token(_)) => revoke_token(&app, &shown, line, context).await?,
         Some(Recognised::Jwt) => end_session(&app, &shown, line, context).await?,
+        None if line => {
+            return Err(ApiError::bad_request(
+                "line goes with a token or a session's JWT: a refresh token ends its session alone",
+            ));
+        }
         None => end_by_refresh_token(&app, &shown, context).await?,
     };
     Ok((StatusCode::OK, headers.unwrap_or_default()).into_response())
@@ -73,14 +84,14 @@ async fn revoke_token(
     line: bool,
     context: RequestContext,
 ) -> Result<Option<HeaderMap>, ApiError> {
-    let Some(Holding { user, id, expires_at, revoked }) = find_holding(app.pool(), shown.hash()).await?
-    else {
-        return Ok(None);
+    let found = {
+        let _permit = LOOKUPS.acquire().await.expect("nobody closes it");
+        find_holding(app.pool(), shown.hash()).await?
     };
+    let Some(Holding { user, id, expires_at }) = found else { return Ok(None) };
     let credential = PersonCredential::PersonalAccessToken { id, expires_at };
     let caller = Caller { principal: Principal::Person { user, credential }, context };
-    // One that is dead speaks for nothing but itself.
-    let done = tokens::revoke(app, &caller, CredentialId::Token(id), line && !revoked).await?;
+    let done = tokens::revoke(app, &caller, CredentialId::Token(id), line).await?;
     Ok(Some(effective(&done)))
 }
 
@@ -92,18 +103,19 @@ async fn end_session(
 ) -> Result<Option<HeaderMap>, ApiError> {
     let Some(named) = app.settings.signer.check(shown.expose()) else { return Ok(None) };
     let caller = Caller { principal: named.principal(), context };
-    let root = CredentialId::Session(named.session);
-    if line && judge(app, shown).await.is_ok() {
-        // First: whoever asks again, because the rest has failed, finds the session live and its line too.
-        tokens::revoke(app, &caller, root, line).await?;
+    if line && app.store.clock().now() >= named.expires_at {
+        return Err(ApiError::bad_request(
+            "a JWT that has expired ends its session alone: leave out line, and revoke by their ids the tokens \
+             that were minted in it",
+        ));
     }
     let done = end_with_those_below(app, caller.principal, context, named.session).await?;
-    if line && !done.executed.outcome.is_empty() {
-        // And what it minted until it ended.
-        let revoked = tokens::revoke(app, &caller, root, line).await?;
-        return Ok(Some(effective(&revoked)));
+    if !line {
+        return Ok(Some(effective(&done)));
     }
-    Ok(Some(effective(&done)))
+    // It has ended, so it mints no other.
+    let revoked = tokens::revoke(app, &caller, CredentialId::Session(named.session), line).await?;
+    Ok(Some(effective(&revoked)))
 }
 
 async fn end_by_refresh_token(
