@@ -52,7 +52,7 @@ sqlx: postgresql ## Write .sqlx anew after a statement changed
 	@scripts/sqlx write
 
 .PHONY: golden
-golden: postgresql ## Write the generated pages and tables anew
+golden: postgresql issuer ## Write the generated pages and tables anew
 	@cargo run --quiet --package tally -- config reference > target/configuration.md
 	@mv target/configuration.md docs/configuration.md
 	@cargo run --quiet --package tally -- openapi > target/openapi.json

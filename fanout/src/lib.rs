@@ -23,7 +23,7 @@ mod verifier;
 pub use async_nats::ServerAddr as NatsServer;
 pub use bus::{BusKey, Nats, NatsError, NatsLogin, NatsSettings, NotABusKey};
 pub use news::News;
-pub use protocol::By;
+pub use protocol::{By, RollCall};
 pub use registry::{Registered, registered};
 pub use replica::{
     Done, Effective, LEASE_MIN, Presented, Replica, ReplicaSettings, ReplicaStatus, VerifyError,

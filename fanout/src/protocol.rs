@@ -242,6 +242,14 @@ pub enum By {
     Time,
 }
 
+/// Who of those that may answer from memory said that a revocation holds with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RollCall {
+    pub acknowledged: usize,
+    /// All on the list, whoever asks among them.
+    pub registered: usize,
+}
+
 /// Which part this process plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
@@ -601,15 +609,29 @@ impl Machine {
             .known
             .as_ref()
             .is_some_and(|(tag, since)| *tag == members.tag && now >= since.after(self.bound(barrier)));
-        let own_has = self
-            .cursor
-            .as_ref()
-            .is_some_and(|cursor| cursor.tag == members.tag && cursor.applied >= barrier.position);
-        let has = |replica: &ReplicaId| {
-            let heard = self.acknowledged.get(replica);
-            *replica == own || heard.is_some_and(|applied| *applied >= barrier.position)
+        let has = |replica| self.has(replica, barrier.position, &members.tag);
+        trusted && has(own) && members.replicas.iter().copied().all(has)
+    }
+
+    /// Whether a replica, this one or another, has applied the log as far as `position`, as far as
+    /// that is known here.
+    fn has(&self, replica: ReplicaId, position: Position, tag: &Tag) -> bool {
+        let Some(cursor) = &self.cursor else { return false };
+        let applied = if self.replica() == Some(replica) {
+            Some(&cursor.applied)
+        } else {
+            self.acknowledged.get(&replica)
         };
-        trusted && own_has && members.replicas.iter().all(has)
+        cursor.tag == *tag && applied.is_some_and(|applied| *applied >= position)
+    }
+
+    /// Who has acknowledged a revocation by now; none when the list could not be read.
+    #[must_use]
+    pub fn roll_call(&self, barrier: &Barrier) -> Option<RollCall> {
+        let members = barrier.members.as_ref()?;
+        let has = |replica: &&ReplicaId| self.has(**replica, barrier.position, &members.tag);
+        let acknowledged = members.replicas.iter().filter(has).count();
+        Some(RollCall { acknowledged, registered: members.replicas.len() })
     }
 
     // R9: leaving.

@@ -22,7 +22,7 @@ use crate::{
     mono,
     news::{self, News},
     participant::{Log, Participant},
-    protocol::{Barrier, By, Machine, Mono, Timing},
+    protocol::{Barrier, By, Machine, Mono, RollCall, Timing},
     registry,
 };
 
@@ -142,6 +142,8 @@ pub struct Effective {
     /// Since the database's reply.
     pub waited: Duration,
     pub by: By,
+    /// Who had acknowledged it by then; none when the list of replicas could not be read.
+    pub roll_call: Option<RollCall>,
 }
 
 /// For metrics and health.
@@ -274,9 +276,10 @@ impl Replica {
         let mut moved = inner.moved.subscribe();
         loop {
             let now = mono::now();
-            let (effective, again) = {
+            let (effective, roll_call, again) = {
                 let machine = inner.machine.read();
-                (machine.effective(&barrier, now), machine.ask_again_at(&barrier, now))
+                let effective = machine.effective(&barrier, now);
+                (effective, machine.roll_call(&barrier), machine.ask_again_at(&barrier, now))
             };
             if let Some(by) = effective {
                 let waited = now.since(t0);
@@ -287,7 +290,7 @@ impl Replica {
                     "a revocation is effective"
                 );
                 METRICS.effective(by, waited);
-                return Effective { waited, by };
+                return Effective { waited, by, roll_call };
             }
             tokio::select! {
                 // The sender lives as long as `inner`.

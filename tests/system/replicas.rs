@@ -115,6 +115,19 @@ async fn a_revocation_is_effective_everywhere_at_once() {
     assert!(took < FAST, "{took:?}");
 }
 
+/// Who revokes is told how many replicas said so.
+#[tokio::test]
+async fn the_command_tells_who_acknowledged() {
+    let site = Site::new().await;
+    let (id, _) = site.token(&site.replicas).await;
+    let home = tempfile::tempdir().expect("a directory");
+    let mut command = site.replicas[0].command(&["token", "revoke", &id]);
+    command.env("HOME", home.path()).env("TALLY_SERVER_URL", site.replicas[0].url());
+    let output = command.env("TALLY_TOKEN", &site.ada.token).output().expect("it runs");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.trim_end().ends_with(" ms, acknowledged by 3 of 3 replicas."), "{told} {output:?}");
+}
+
 /// The operator sees who is there, and who has gone silent.
 #[tokio::test]
 async fn replicas_are_listed() {
@@ -342,6 +355,7 @@ async fn a_stranger_on_the_bus_learns_nothing_and_is_not_believed() {
     }
     let answer = revoking.await.expect("no panic");
     assert_eq!(answer.header("x-revocation"), Some("effective"));
+    assert_eq!(answer.header("x-revocation-acknowledged"), Some("2/3"));
     assert!(
         began.elapsed() > BOUND - FAST,
         "nobody waited for the replica that hangs: {:?}",

@@ -9,7 +9,7 @@ use utoipa::openapi::{
     schema::{AdditionalProperties, ArrayItems, SchemaType, Type},
 };
 
-use super::components::{self, BEARER, CONSOLE_COOKIE, COOKIE, CSRF, REQUEST_ID};
+use super::components::{self, ACKNOWLEDGED, BEARER, CONSOLE_COOKIE, COOKIE, CSRF, REQUEST_ID, REVOCATION};
 use crate::error::Family;
 
 /// What a request without a body, a parameter or a credential can be answered too.
@@ -127,6 +127,9 @@ fn share(shared: &Components, operation: &mut Operation) {
     for response in operation.responses.responses.values_mut() {
         let RefOr::T(Response { headers, .. }) = response else { continue };
         headers.insert(REQUEST_ID.to_owned(), components::header_ref(REQUEST_ID));
+        if headers.contains_key(REVOCATION) {
+            headers.insert(ACKNOWLEDGED.to_owned(), components::header_ref(ACKNOWLEDGED));
+        }
         for (name, header) in headers.iter_mut().filter(|(name, _)| shared.headers.contains_key(*name)) {
             *header = components::header_ref(name);
         }

@@ -33,6 +33,8 @@ pub const CSRF: &str = "csrf";
 const CLIENT: &str = "client";
 
 pub const REQUEST_ID: &str = "X-Request-ID";
+pub const REVOCATION: &str = "X-Revocation";
+pub const ACKNOWLEDGED: &str = "X-Revocation-Acknowledged";
 pub const RETRY_AFTER: &str = "Retry-After";
 pub const CHALLENGE: &str = "WWW-Authenticate";
 
@@ -115,7 +117,7 @@ pub fn add(components: &mut Components) {
     }
 }
 
-fn headers() -> [(&'static str, Header); 11] {
+fn headers() -> [(&'static str, Header); 12] {
     let header = |schema: ObjectBuilder, words: &str| {
         HeaderBuilder::new().schema(Some(schema)).description(Some(words)).build()
     };
@@ -128,10 +130,19 @@ fn headers() -> [(&'static str, Header); 11] {
         ),
         ("X-Log-Position", header(position(), "Where in the log this answer stands.")),
         (
-            "X-Revocation",
+            REVOCATION,
             header(
                 text().enum_values(Some(["effective"])),
                 "`effective`: no replica accepts it any more, anywhere.",
+            ),
+        ),
+        (
+            ACKNOWLEDGED,
+            header(
+                text().pattern(Some("^[0-9]+/[0-9]+$")),
+                "How many replicas had acknowledged it by then, and of how many, such as `2/3`: where not \
+                 all had, the leases are over by which the others could have accepted it. Absent where \
+                 the list of replicas could not be read.",
             ),
         ),
         (

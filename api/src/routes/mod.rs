@@ -23,7 +23,7 @@ use axum::{
     middleware::from_fn_with_state,
     routing::any,
 };
-use tally_fanout::Done;
+use tally_fanout::{Done, Effective, RollCall};
 use tower::Layer;
 use tower_http::{
     cors::{AllowOrigin, CorsLayer},
@@ -165,7 +165,7 @@ fn cors(app: &App) -> CorsLayer {
         "if-match",
         "x-min-position",
     ];
-    let exposed = ["x-request-id", "x-log-position", "x-revocation"];
+    let exposed = ["x-request-id", "x-log-position", "x-revocation", "x-revocation-acknowledged"];
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(is_allowed))
         .allow_credentials(true)
@@ -189,11 +189,17 @@ pub(crate) const LOG_POSITION: HeaderName = HeaderName::from_static("x-log-posit
 pub(crate) fn effective<O>(done: &Done<O>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(LOG_POSITION, HeaderValue::from(done.executed.position.0));
-    if done.effective.is_some() {
+    if let Some(Effective { roll_call, .. }) = done.effective {
         headers.insert(REVOCATION, HeaderValue::from_static("effective"));
+        let acknowledged = roll_call.map(|RollCall { acknowledged, registered }| {
+            HeaderValue::try_from(format!("{acknowledged}/{registered}")).expect("digits are a header")
+        });
+        headers.extend(acknowledged.map(|value| (ACKNOWLEDGED, value)));
     }
     headers
 }
 
 /// `X-Revocation: effective`: no replica accepts it any more.
-pub(crate) const REVOCATION: HeaderName = HeaderName::from_static("x-revocation");
+const REVOCATION: HeaderName = HeaderName::from_static("x-revocation");
+/// How many replicas said so, and of how many. The leases of the others are over.
+const ACKNOWLEDGED: HeaderName = HeaderName::from_static("x-revocation-acknowledged");

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tally_domain::credential::Plaintext;
 
+use super::effect::Effect;
 use super::failure::{Failure, Refusal};
 use super::output;
 use super::settings::ServerUrl;
@@ -23,7 +24,6 @@ const BODY_BYTES_MAX: usize = 32 << 20;
 
 const LOG_POSITION: &str = "x-log-position";
 const MIN_POSITION: &str = "x-min-position";
-const REVOCATION: &str = "x-revocation";
 
 /// One server, for the length of a command.
 #[derive(Debug)]
@@ -81,10 +81,8 @@ pub(super) struct Answer {
     what: String,
     server: String,
     body: Vec<u8>,
-    /// The server says that what was revoked is accepted nowhere any more.
-    pub(super) revocation_effective: bool,
-    /// From the request's sending to the last byte of its answer.
-    pub(super) duration: Duration,
+    /// Of what was revoked, if anything was.
+    pub(super) effect: Effect,
 }
 
 impl Answer {
@@ -160,8 +158,8 @@ impl Server {
         if !status.is_success() {
             return Err(Failure::Refused(Box::new(refusal(status, headers, &body, call.token.is_some()))));
         }
-        let revocation_effective = text(headers, REVOCATION).is_some_and(|value| value == "effective");
-        Ok(Answer { what, server: self.url.to_string(), body, revocation_effective, duration })
+        let effect = Effect::of(headers, duration);
+        Ok(Answer { what, server: self.url.to_string(), body, effect })
     }
 
     fn unreachable(&self, error: &reqwest::Error, reads: bool) -> Failure {
@@ -231,7 +229,7 @@ fn refusal(status: reqwest::StatusCode, headers: &HeaderMap, body: &[u8], with_t
     }
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 

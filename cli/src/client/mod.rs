@@ -5,6 +5,7 @@
 
 mod audit;
 mod auth;
+mod effect;
 mod failure;
 mod http;
 mod invitation;

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tally_domain::credential::Plaintext;
 use uuid::Uuid;
 
+use super::effect::Effect;
 use super::failure::Failure;
 use super::http::{Answer, Call};
 use super::output::Head;
@@ -178,15 +179,13 @@ fn print(client: &Client, ending: &Ending) -> Result<(), Failure> {
 #[derive(Debug, Serialize)]
 pub(super) struct Ending {
     ended: Vec<String>,
-    /// No replica accepts them any more.
-    effective: bool,
-    duration_ms: u64,
+    #[serde(flatten)]
+    effect: Effect,
 }
 
 impl Ending {
     pub(super) fn of(ended: Vec<String>, answer: &Answer) -> Self {
-        let duration_ms = u64::try_from(answer.duration.as_millis()).unwrap_or(u64::MAX);
-        Self { ended, effective: answer.revocation_effective, duration_ms }
+        Self { ended, effect: answer.effect }
     }
 }
 
@@ -197,11 +196,6 @@ impl fmt::Display for Ending {
             [id] => write!(f, "Ended {}", output::clean(id))?,
             many => write!(f, "Ended {} sessions", many.len())?,
         }
-        let ms = self.duration_ms;
-        if self.effective {
-            write!(f, "; effective everywhere in {ms} ms.")
-        } else {
-            write!(f, " in {ms} ms; the server did not say that it is effective everywhere.")
-        }
+        write!(f, "{}", self.effect)
     }
 }

@@ -10,6 +10,7 @@ use tally_domain::credential::Plaintext;
 use tally_domain::token::LIFETIME_DAYS_MAX;
 use uuid::Uuid;
 
+use super::effect::Effect;
 use super::failure::Failure;
 use super::http::Call;
 use super::output::Head;
@@ -214,9 +215,8 @@ async fn is_listed(client: &Client, token: &Plaintext, id: Uuid) -> Option<bool>
 pub(super) struct Revocation {
     id: String,
     line: bool,
-    /// No replica accepts it any more.
-    effective: bool,
-    duration_ms: u64,
+    #[serde(flatten)]
+    effect: Effect,
 }
 
 impl Revocation {
@@ -229,19 +229,13 @@ impl Revocation {
         let query = if line { vec![("line", "true".to_owned())] } else { Vec::new() };
         let call = Call::delete(format!("/api/tokens/{id}")).query(query).token(token);
         let answer = client.server.send(call).await?;
-        let duration_ms = u64::try_from(answer.duration.as_millis()).unwrap_or(u64::MAX);
-        Ok(Self { id: id.to_owned(), line, effective: answer.revocation_effective, duration_ms })
+        Ok(Self { id: id.to_owned(), line, effect: answer.effect })
     }
 }
 
 impl fmt::Display for Revocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (id, ms) = (output::clean(&self.id), self.duration_ms);
-        if self.effective {
-            write!(f, "Revoked {id}; effective everywhere in {ms} ms")?;
-        } else {
-            write!(f, "Revoked {id} in {ms} ms; the server did not say that it is effective everywhere")?;
-        }
-        f.write_str(if self.line { ", with its whole line." } else { "." })
+        let line = if self.line { " with its whole line" } else { "" };
+        write!(f, "Revoked {}{line}{}", output::clean(&self.id), self.effect)
     }
 }

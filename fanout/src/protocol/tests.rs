@@ -433,6 +433,25 @@ fn an_acknowledgement_under_another_history_does_not_count() {
 }
 
 #[test]
+fn whoever_has_acknowledged_is_counted() {
+    let (mut machine, now) = settled(5);
+    let barrier = barrier(6, now, &[US, OTHER]);
+    let counted = |machine: &Machine, barrier: &Barrier| {
+        machine.roll_call(barrier).map(|RollCall { acknowledged, registered }| (acknowledged, registered))
+    };
+    assert_eq!(counted(&machine, &barrier), Some((0, 2)));
+    machine.apply(&batch(6, 6, Invalidation::Nothing));
+    machine.acknowledged(&said(OTHER, 5));
+    assert_eq!(counted(&machine, &barrier), Some((1, 2)));
+    machine.acknowledged(&said(OTHER, 6));
+    assert_eq!(counted(&machine, &barrier), Some((2, 2)));
+    let mut of_another_history = barrier.clone();
+    of_another_history.members.as_mut().unwrap().tag = tag(2);
+    assert_eq!(counted(&machine, &of_another_history), Some((0, 2)));
+    assert_eq!(counted(&machine, &Barrier { members: None, ..barrier }), None);
+}
+
+#[test]
 fn a_list_of_another_history_than_the_own_is_waited_for_by_time() {
     let (machine, now) = settled(9);
     let mut barrier = barrier(6, now, &[US]);

@@ -19,7 +19,7 @@ use tally_domain::{
     user::{ReinstateUser, SuspendUser},
 };
 use tally_events::Position;
-use tally_fanout::{By, Presented, Replica, ReplicaSettings, VerifyError};
+use tally_fanout::{By, Presented, Replica, ReplicaSettings, RollCall, VerifyError};
 use tally_store::{ExecuteError, Idempotency, RequestContext, Store};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
@@ -118,6 +118,7 @@ async fn revoked_means_no_from_memory_and_from_the_database() {
     assert!(!again.executed.appended);
     let effective = again.effective.unwrap();
     assert_eq!(effective.by, By::Acknowledged);
+    assert_eq!(effective.roll_call, Some(RollCall { acknowledged: 1, registered: 1 }));
     assert!(effective.waited < BOUND / 2, "{effective:?}");
 
     // Logging out, and suspending, reach what rests on them.

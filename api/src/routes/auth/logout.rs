@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::{Request, State},
-    http::request::Parts,
+    http::{HeaderMap, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -14,7 +14,7 @@ use crate::{
     client_address::ClientAddress,
     error::ApiError,
     guard::{Shown, context_of, credential_of, verify},
-    routes::{REVOCATION, v1::sessions::end_with_those_below},
+    routes::{effective, v1::sessions::end_with_those_below},
     state::App,
 };
 
@@ -36,7 +36,7 @@ struct LoggedOut {
         status = 200,
         description = "Logged out",
         body = LoggedOut,
-        headers(("Set-Cookie"), ("X-Revocation"))
+        headers(("Set-Cookie"), ("X-Log-Position"), ("X-Revocation"))
     ))
 )]
 pub async fn logout(
@@ -49,7 +49,7 @@ pub async fn logout(
     let of_console = shown.as_ref().is_ok_and(Shown::is_console_cookie);
     let ended = match shown {
         Ok(shown) => end(&app, &parts, &shown, address).await,
-        Err(_) => Ok(false),
+        Err(_) => Ok(None),
     };
     let clear = |mut response: Response| {
         app.settings.cookies.clear(response.headers_mut());
@@ -61,31 +61,35 @@ pub async fn logout(
     match ended {
         Ok(ended) => {
             let mut response = clear(Json(LoggedOut { message: "logged out" }).into_response());
-            if ended {
-                response.headers_mut().insert(REVOCATION, axum::http::HeaderValue::from_static("effective"));
-            }
+            response.headers_mut().extend(ended.unwrap_or_default());
             Ok(response)
         }
         Err(error) => Err(clear(error.into_response())),
     }
 }
 
-/// Ends the session that was shown; false: none was.
+/// Ends the session that was shown; none: none was.
 ///
 /// Also one that is over already, or whose access token is: a JWT that was signed here names a session
 /// and whose it is, and "logged out" is said when that holds everywhere, as of a session that ended a
 /// moment ago on another replica's word.
-async fn end(app: &App, parts: &Parts, shown: &Shown, address: ClientAddress) -> Result<bool, ApiError> {
+async fn end(
+    app: &App,
+    parts: &Parts,
+    shown: &Shown,
+    address: ClientAddress,
+) -> Result<Option<HeaderMap>, ApiError> {
     let (principal, session) = match verify(app, shown, address).await {
         Ok(principal) => match principal.credential() {
             Some(CredentialId::Session(session)) => (principal, session),
-            Some(CredentialId::Token(_)) | None => return Ok(false),
+            Some(CredentialId::Token(_)) | None => return Ok(None),
         },
         Err(error) if error.status.is_server_error() => return Err(error),
         Err(_) => match app.settings.signer.check(shown.credential.expose()) {
             Some(session) => (session.principal(), session.session),
-            None => return Ok(false),
+            None => return Ok(None),
         },
     };
-    end_with_those_below(app, principal, context_of(parts), session).await.map(|_| true)
+    let done = end_with_those_below(app, principal, context_of(parts), session).await?;
+    Ok(Some(effective(&done)))
 }

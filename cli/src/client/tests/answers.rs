@@ -152,24 +152,38 @@ async fn contract_reads_after_a_change_ask_for_its_position() {
 
 #[tokio::test]
 async fn a_revocation_says_effective_only_if_the_server_does() {
+    let effective = |acknowledged| {
+        let reply = Reply::new(204, "").header("X-Revocation", "effective");
+        reply.header("X-Revocation-Acknowledged", acknowledged)
+    };
     let replies = [
         Reply::new(204, "").header("X-Revocation", "effective"),
         Reply::new(204, ""),
         Reply::new(204, "").header("X-Revocation", "pending"),
+        effective("3/3"),
+        effective("1/1"),
+        effective("2/3"),
+        effective("all of them"),
     ];
     let server = Canned::start(replies).await;
     let home = tempfile::tempdir().expect("a directory");
     let client = client(home.path(), &server.url, PROFILE);
     let token = client.token().expect("a token");
     let mut told = Vec::new();
-    for line in [false, true, false] {
+    for line in [false, true, false, true, false, false, false] {
         told.push(Revocation::of(&client, token, "id-1", line).await.expect("revoked").to_string());
     }
     assert!(
         told[0].starts_with("Revoked id-1; effective everywhere in ") && told[0].ends_with(" ms."),
         "{told:?}"
     );
-    assert!(told[1].contains("did not say") && told[1].ends_with("with its whole line."), "{told:?}");
-    assert!(told[2].contains("did not say"), "{told:?}");
+    assert!(told[1].starts_with("Revoked id-1 with its whole line in "), "{told:?}");
+    assert!(told[1].contains("did not say") && told[2].contains("did not say"), "{told:?}");
+    assert!(told[3].starts_with("Revoked id-1 with its whole line; effective everywhere in "), "{told:?}");
+    assert!(told[3].ends_with(" ms, acknowledged by 3 of 3 replicas."), "{told:?}");
+    assert!(told[4].ends_with(" ms, acknowledged by 1 of 1 replica."), "{told:?}");
+    let by_time = " ms, acknowledged by 2 of 3 replicas; by time with the rest, whose leases are over.";
+    assert!(told[5].ends_with(by_time), "{told:?}");
+    assert!(told[6].ends_with(" ms."), "{told:?}");
     assert_eq!(server.lines()[..2], ["DELETE /api/tokens/id-1", "DELETE /api/tokens/id-1?line=true"]);
 }
