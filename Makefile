@@ -13,7 +13,7 @@ run: postgresql ## Build and start a server with its own database on http://127.
 	@exec ./target/release/tally serve
 
 .PHONY: test
-test: postgresql wrk schemathesis python3-aiosmtpd openssl nats-server nginx caddy libfaketime curl issuer ## Run every check and every test
+test: postgresql wrk schemathesis python3-aiosmtpd openssl nats-server nginx caddy envoy traefik libfaketime curl issuer ## Run every check and every test
 	@scripts/test
 
 .PHONY: cluster
@@ -59,8 +59,8 @@ golden: postgresql issuer ## Write the generated pages and tables anew
 	@mv target/openapi.json docs/openapi.json
 	@INSTA_UPDATE=always cargo test --quiet --package tally --test system role_matrix::who_may
 
-.PHONY: postgresql wrk schemathesis python3-aiosmtpd openssl nats-server nginx caddy libfaketime curl
-postgresql wrk schemathesis python3-aiosmtpd openssl nats-server nginx caddy libfaketime curl:
+.PHONY: postgresql wrk schemathesis python3-aiosmtpd openssl nats-server nginx caddy envoy traefik libfaketime curl
+postgresql wrk schemathesis python3-aiosmtpd openssl nats-server nginx caddy envoy traefik libfaketime curl:
 	@scripts/install $@
 
 .PHONY: issuer

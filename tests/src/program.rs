@@ -11,6 +11,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
         PathBuf::from("/usr/sbin"),
         unpacked.join("usr/sbin"),
         unpacked.join("usr/bin"),
+        unpacked.join("bin"),
     ]);
     let found = directories.map(|directory| directory.join(name)).find(|program| program.is_file());
     found.unwrap_or_else(|| panic!("{name} is missing: run `scripts/install {name}`"))

@@ -65,7 +65,7 @@ impl Site {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.gate.client().request(method, format!("http://app.example.org{path}"))
+        self.gate.request(method, path)
     }
 
     fn get(&self, path: &str) -> RequestBuilder {
@@ -112,6 +112,8 @@ fn spellings(name: &str) -> Vec<String> {
 #[rstest]
 #[case::nginx(Kind::Nginx)]
 #[case::caddy(Kind::Caddy)]
+#[case::traefik(Kind::Traefik)]
+#[case::envoy(Kind::Envoy)]
 #[tokio::test]
 async fn whoever_comes_through_is_who_the_authority_says(#[case] kind: Kind) {
     let site = Site::new(kind).await;
@@ -141,6 +143,8 @@ async fn whoever_comes_through_is_who_the_authority_says(#[case] kind: Kind) {
 #[rstest]
 #[case::nginx(Kind::Nginx)]
 #[case::caddy(Kind::Caddy)]
+#[case::traefik(Kind::Traefik)]
+#[case::envoy(Kind::Envoy)]
 #[tokio::test]
 async fn a_change_by_cookie_needs_its_csrf_token(#[case] kind: Kind) {
     let site = Site::new(kind).await;
@@ -161,10 +165,12 @@ async fn a_change_by_cookie_needs_its_csrf_token(#[case] kind: Kind) {
 
 /// A suspended account is 403, and an authority that is away is no yes.
 #[rstest]
-#[case::nginx(Kind::Nginx, 503)]
-#[case::caddy(Kind::Caddy, 502)]
+#[case::nginx(Kind::Nginx, 503, true)]
+#[case::caddy(Kind::Caddy, 502, false)]
+#[case::traefik(Kind::Traefik, 500, false)]
+#[case::envoy(Kind::Envoy, 503, false)]
 #[tokio::test]
-async fn in_doubt_the_answer_is_no(#[case] kind: Kind, #[case] away: u16) {
+async fn in_doubt_the_answer_is_no(#[case] kind: Kind, #[case] away: u16, #[case] says_when: bool) {
     let site = Site::new(kind).await;
     let email = address("gate-suspended");
     let login = site.authority.login(&email).await;
@@ -176,8 +182,8 @@ async fn in_doubt_the_answer_is_no(#[case] kind: Kind, #[case] away: u16) {
     // A port that nobody listens on.
     let free = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
     let gate = Gate::start(kind, &free.to_string(), &service().await.to_string()).await;
-    let request = gate.client().get("http://app.example.org/").bearer_auth(&login.token);
+    let request = gate.request(Method::GET, "/").bearer_auth(&login.token);
     let refused = answer(request).await;
     assert_eq!(refused.status, away, "{}", refused.text);
-    assert_eq!(refused.header("retry-after").is_some(), away == 503);
+    assert_eq!(refused.header("retry-after").is_some(), says_when);
 }
