@@ -58,6 +58,11 @@ impl Cache {
         self.contents.len
     }
 
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.contents.len >= self.capacity
+    }
+
     /// What is allocated, in bytes.
     #[must_use]
     pub fn allocated_bytes(&self) -> usize {
