@@ -204,12 +204,12 @@ pub fn tokens_below(
     limit: i64,
 ) -> impl Stream<Item = Result<Listed, sqlx::Error>> {
     let rows = sqlx::query!(
-        r#"select h.position as head, c.hash, c.id, c.user_id, c.expires_at, c.revoked_at,
-                  u.suspended as "suspended?", (c.position > u.credentials_after) as current
-             from log_head h
-            cross join (select hash, id, user_id, expires_at, revoked_at, position
-                          from credentials where id < $1 order by id desc limit $2) c
-             left join users u on u.id = c.user_id"#,
+        r#"select (select position from log_head) as "head!", c.hash, c.id, c.user_id, c.expires_at,
+                  c.revoked_at, u.suspended as "suspended?", (c.position > u.credentials_after) as current
+             from (select hash, id, user_id, expires_at, revoked_at, position
+                     from credentials where id < $1 order by id desc limit $2) c
+             left join users u on u.id = c.user_id
+            order by c.id desc"#,
         below.0,
         limit,
     );
