@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::TryStreamExt;
+use serde_json::Value;
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 use tally_tests::{Scratch, TempPostgres, scratch::Guarded};
 use uuid::Uuid;
@@ -36,6 +38,7 @@ const TOUCHED_BEFORE: usize = 1000;
 pub async fn measure(bench: &Bench, seed: &Seed) -> Result<Figure> {
     let mut rows = starts(bench).await?;
     rows.extend(cached(bench, seed).await?);
+    rows.extend(warm_starts(bench, seed).await?);
     rows.extend(sizes(bench)?);
     if bench.options.builds {
         rows.extend(builds()?);
@@ -48,7 +51,8 @@ pub async fn measure(bench: &Bench, seed: &Seed) -> Result<Figure> {
         notes: vec![
             "idle memory: resident memory of the server process, PostgreSQL not counted, two seconds after its first answer; of the bare handler as much later.".to_owned(),
             "start: from the process to the first answered `GET /readyz`; embedded: with its own PostgreSQL, on a data directory that exists. PostgreSQL alone: from its process to its first answered statement.".to_owned(),
-            "cached credential: growth of resident memory while every token is verified once, over their number. bare map: the same of a `HashMap` from a hash to two ids and a time.".to_owned(),
+            "warm start: every credential of the database in memory. From the first lease, as the server's log says it; and from the process. bare COPY: the same columns of the same rows by one `copy … to stdout (format binary)`, read and dropped.".to_owned(),
+            "cached credential, and filling by cold verifications: without a warm start; growth of resident memory while every token is verified once, over their number. bare map: the same of a `HashMap` from a hash to two ids and a time.".to_owned(),
         ],
         rows,
     })
@@ -77,7 +81,7 @@ async fn starts(bench: &Bench) -> Result<Vec<Row>> {
         bare_bytes.push(mebibytes(resident_bytes(bare.id())?));
         drop(bare);
 
-        let started = Started::external(bench, &postgres_scratch, &external).await?;
+        let started = Started::external(bench, &postgres_scratch, &external, true).await?;
         external_ms.push(started.took.as_secs_f64() * 1000.0);
         started.stop()?;
 
@@ -106,6 +110,8 @@ struct Started {
     took: Duration,
     answer: Answer,
     url: String,
+    began: Instant,
+    log: PathBuf,
 }
 
 impl Started {
@@ -113,11 +119,17 @@ impl Started {
         Self::with(bench, scratch, &[]).await
     }
 
-    async fn external(bench: &Bench, scratch: &Scratch, database: &PgConnectOptions) -> Result<Self> {
+    async fn external(
+        bench: &Bench,
+        scratch: &Scratch,
+        database: &PgConnectOptions,
+        warm_start: bool,
+    ) -> Result<Self> {
         let secrets = product::secrets().into_iter();
         let mut settings: Vec<_> = secrets.collect();
         settings.push(("DATABASE_URL", bench.url(database)));
         settings.push(("TALLY_BIND", "127.0.0.1".to_owned()));
+        settings.push(("TALLY_WARM_START", warm_start.to_string()));
         Self::with(bench, scratch, &settings).await
     }
 
@@ -152,7 +164,7 @@ impl Started {
             }
             tokio::time::sleep(LOOK).await;
         };
-        Ok(Self { process, took: started.elapsed(), answer, url })
+        Ok(Self { process, took: started.elapsed(), answer, url, began: started, log })
     }
 
     fn stop(mut self) -> Result<()> {
@@ -164,10 +176,64 @@ impl Started {
 
 /// Where it listens, once its log says so.
 fn listening(log: &Path) -> Option<String> {
+    let line = said(log, |line| line["message"] == "listening")?;
+    Some(format!("http://{}", line["address"].as_str()?))
+}
+
+/// The first such line of a log, once it is there.
+fn said(log: &Path, is_it: impl Fn(&Value) -> bool) -> Option<Value> {
     let text = fs::read_to_string(log).ok()?;
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let mut lines = lines.filter(|line| line["message"] == "listening");
-    Some(format!("http://{}", lines.next()?["address"].as_str()?))
+    let mut lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+    lines.find(is_it)
+}
+
+/// From nothing in memory to every credential.
+async fn warm_starts(bench: &Bench, seed: &Seed) -> Result<Vec<Row>> {
+    let [mut leased, mut process, mut bare] = [Vec::new(), Vec::new(), Vec::new()];
+    for round in 1..=bench.options.rounds {
+        let scratch = Scratch::new();
+        let server = Started::external(bench, &scratch, &seed.database, true).await?;
+        let line = loop {
+            let warm =
+                |line: &Value| line["message"].as_str().is_some_and(|text| text.starts_with("memory "));
+            match said(&server.log, warm) {
+                Some(line) => break line,
+                None if server.began.elapsed() > START_TIMEOUT => return Err("memory was not filled".into()),
+                None => tokio::time::sleep(LOOK).await,
+            }
+        };
+        process.push(server.began.elapsed().as_secs_f64());
+        if line["credentials"].as_u64() != Some(seed.tokens.len() as u64) {
+            return Err(format!("of {} credentials came into memory: {line}", seed.tokens.len()).into());
+        }
+        leased.push(line["duration_ms"].as_f64().ok_or("the log does not say how long it took")? / 1000.0);
+        server.stop()?;
+        bare.push(copy_out(seed).await?.as_secs_f64());
+        eprintln!("  round {round}: warm in {:.2} s, COPY {:.2} s", leased[round - 1], bare[round - 1]);
+    }
+    let case = format!("warm start of {} credentials", seed.tokens.len());
+    let mut rows = vec![
+        Row::of_values(&case, "tally, from its first lease", false, "s", &leased),
+        Row::of_values(&case, "bare COPY", true, "s", &bare),
+    ];
+    compare(&mut rows);
+    rows.insert(1, Row::of_values(&case, "tally, from its process", false, "s", &process));
+    Ok(rows)
+}
+
+/// Reads what a warm start reads, in one go, and drops it.
+async fn copy_out(seed: &Seed) -> Result<Duration> {
+    let mut connection = PgConnection::connect_with(&seed.database).await?;
+    let started = Instant::now();
+    let rows = "copy (select c.hash, c.id, c.user_id, c.expires_at, c.revoked_at, u.suspended,
+                             c.position > u.credentials_after
+                        from credentials c join users u on u.id = c.user_id)
+                  to stdout (format binary)";
+    let read =
+        connection.copy_out_raw(rows).await?.try_fold(0, async |sum, piece| Ok(sum + piece.len())).await?;
+    let took = started.elapsed();
+    connection.close().await?;
+    if read > seed.tokens.len() { Ok(took) } else { Err("COPY gave next to nothing".into()) }
 }
 
 /// Stops a cluster in order and starts it again.
@@ -186,7 +252,7 @@ async fn postgres_start(postgres: &mut TempPostgres) -> Result<Duration> {
 /// Bytes per cached credential. Once per run: a cache is filled once.
 async fn cached(bench: &Bench, seed: &Seed) -> Result<Vec<Row>> {
     let scratch = Scratch::new();
-    let server = Started::external(bench, &scratch, &seed.database).await?;
+    let server = Started::external(bench, &scratch, &seed.database, false).await?;
     // What is asked for now is in both readings, and so are the pool and the connections' buffers.
     let (before, rest) = seed.tokens.split_at(TOUCHED_BEFORE.min(seed.tokens.len() / 2));
     touch(&server.url, before).await?;

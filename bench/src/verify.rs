@@ -139,7 +139,7 @@ async fn warm(bench: &Bench, seed: &Seed) -> Result<Vec<Row>> {
 async fn cold(bench: &Bench, seed: &Seed) -> Result<Vec<Row>> {
     // The warm-up is a round too.
     let slices = Arc::new(Slices::cut(seed, bench.options.rounds + 1)?);
-    let server = bench.serve(&seed.database).await?;
+    let server = bench.serve_with(&seed.database, &[("TALLY_WARM_START", "false")]).await?;
     // The last token is in no slice that is ever reached by the product first.
     let like = Connection::open(server.url()).await?.verify(&slices.spare).await?;
     let bare = Process::start(&like, Before::Select, Some(&bench.url(&seed.database)))?;

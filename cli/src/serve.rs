@@ -177,7 +177,12 @@ async fn refuse_if_outdated(pool: &sqlx::PgPool) -> Result<(), Failure> {
 }
 
 fn replica_settings(config: &Config) -> ReplicaSettings {
-    ReplicaSettings { lease: config.lease, capacity: config.cache_capacity, ..ReplicaSettings::default() }
+    ReplicaSettings {
+        lease: config.lease,
+        capacity: config.cache_capacity,
+        warm_start: config.warm_start,
+        ..ReplicaSettings::default()
+    }
 }
 
 fn api_settings(config: &Config, secrets: &Secrets) -> Result<ApiSettings, Failure> {

@@ -8,14 +8,16 @@
 //! than the verdicts themselves. What is overthrown stays until it is asked for or its place is
 //! needed.
 
-use hashbrown::HashTable;
+mod index;
+
+use index::Index;
 use tally_domain::{Verdict, credential::CredentialHash};
 use tally_events::Position;
 
 /// Verdicts are kept in pieces of this many, so that growing neither copies nor over-allocates.
 const CHUNK_ENTRIES: usize = 4096;
-/// The index is kept in this many tables, so that one which grows stops readers for moments only.
-const TABLES: usize = 256;
+/// The index is kept in this many parts, so that one which grows stops readers for moments only.
+const PARTS: usize = 256;
 
 /// A verdict in memory.
 #[derive(Clone, Debug)]
@@ -41,7 +43,7 @@ pub struct Contents {
     chunks: Vec<Vec<Entry>>,
     len: usize,
     /// Where each credential's entry is; chosen by one byte of the hash, empty before the first.
-    tables: Vec<HashTable<u32>>,
+    index: Vec<Index>,
 }
 
 impl Cache {
@@ -58,15 +60,20 @@ impl Cache {
         self.contents.len
     }
 
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.contents.len >= self.capacity
+    }
+
     /// What is allocated, in bytes.
     #[must_use]
     pub fn allocated_bytes(&self) -> usize {
         let chunks: usize = self.contents.chunks.iter().map(Vec::capacity).sum();
-        let tables: usize = self.contents.tables.iter().map(HashTable::allocation_size).sum();
+        let index: usize = self.contents.index.iter().map(Index::allocated_bytes).sum();
         chunks * size_of::<Entry>()
             + self.contents.chunks.capacity() * size_of::<Vec<Entry>>()
-            + tables
-            + self.contents.tables.capacity() * size_of::<HashTable<u32>>()
+            + index
+            + self.contents.index.capacity() * size_of::<Index>()
     }
 
     /// A verdict, and the position it was read at.
@@ -86,7 +93,7 @@ impl Cache {
             self.contents.push(entry);
         } else if self.capacity > 0 {
             self.hand = if self.hand < self.capacity { self.hand } else { 0 };
-            self.contents.replace(self.hand, entry);
+            self.contents.replace(numbered(self.hand), entry);
             self.hand += 1;
         }
     }
@@ -110,56 +117,50 @@ impl Contents {
     }
 
     fn find(&self, hash: &CredentialHash) -> Option<u32> {
-        let table = self.tables.get(table_of(hash))?;
-        table.find(leading(hash), |number| self.entry(*number).hash == *hash).copied()
+        let index = self.index.get(part_of(hash))?;
+        index.find(hash, |number| self.entry(number).hash == *hash)
     }
 
     fn push(&mut self, entry: Entry) {
-        if self.tables.is_empty() {
-            self.tables.resize_with(TABLES, HashTable::new);
+        if self.index.is_empty() {
+            self.index.resize_with(PARTS, Index::default);
         }
         if self.len.is_multiple_of(CHUNK_ENTRIES) {
             // The first few grow as they fill: most caches stay small.
             let room = if self.len == 0 { 0 } else { CHUNK_ENTRIES };
             self.chunks.push(Vec::with_capacity(room));
         }
-        let number = self.len;
+        let number = numbered(self.len);
         let hash = entry.hash;
-        self.chunks[number / CHUNK_ENTRIES].push(entry);
+        self.chunks[self.len / CHUNK_ENTRIES].push(entry);
         self.len += 1;
-        self.index(number, &hash);
+        self.note(number, &hash);
     }
 
-    /// Gives the place of entry `number` to another.
-    fn replace(&mut self, number: usize, entry: Entry) {
-        let place = &mut self.chunks[number / CHUNK_ENTRIES][number % CHUNK_ENTRIES];
-        let (new, old) = (entry.hash, std::mem::replace(place, entry).hash);
-        let same = |held: &u32| *held as usize == number;
-        if let Ok(indexed) = self.tables[table_of(&old)].find_entry(leading(&old), same) {
-            indexed.remove();
-        }
-        self.index(number, &new);
+    /// Gives the place of an entry to another.
+    fn replace(&mut self, number: u32, entry: Entry) {
+        let new = entry.hash;
+        let old = std::mem::replace(self.entry_mut(number), entry).hash;
+        self.index[part_of(&old)].remove(&old, number);
+        self.note(number, &new);
     }
 
-    fn index(&mut self, number: usize, hash: &CredentialHash) {
-        let Self { chunks, tables, .. } = self;
-        let rehash = |held: &u32| {
-            let held = *held as usize;
-            leading(&chunks[held / CHUNK_ENTRIES][held % CHUNK_ENTRIES].hash)
+    fn note(&mut self, number: u32, hash: &CredentialHash) {
+        let Self { chunks, index, .. } = self;
+        let hash_of = |held: u32| {
+            let held = held as usize;
+            chunks[held / CHUNK_ENTRIES][held % CHUNK_ENTRIES].hash
         };
-        let number = u32::try_from(number).expect("the capacity fits in 32 bits");
-        tables[table_of(hash)].insert_unique(leading(hash), number, rehash);
+        index[part_of(hash)].insert(hash, number, hash_of);
     }
 }
 
-/// The first eight bytes of a key. A SHA-256 is as even as any hash of it, and nobody chooses the
-/// keys in the table: only good credentials get in.
-fn leading(hash: &CredentialHash) -> u64 {
-    u64::from_ne_bytes(*hash.0.first_chunk().expect("a hash has 32 bytes"))
+fn numbered(place: usize) -> u32 {
+    u32::try_from(place).expect("the capacity fits in 32 bits")
 }
 
-/// By a byte that [`leading`] leaves alone.
-fn table_of(hash: &CredentialHash) -> usize {
+/// By a byte that the index itself leaves alone.
+fn part_of(hash: &CredentialHash) -> usize {
     usize::from(hash.0[8])
 }
 

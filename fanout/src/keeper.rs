@@ -24,8 +24,8 @@ use crate::{
 /// How long opening a connection, registering, and reading a page may take.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 /// Between tries while the database is away: from the first, doubled up to the last.
-const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_LAST: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(50);
+pub(crate) const RETRY_LAST: Duration = Duration::from_secs(1);
 /// How often the list is searched for the dead.
 const CLEANUP_PERIOD: Duration = Duration::from_secs(5);
 /// A replica that was silent for longer is taken for dead; for long leases, after ten of them.
@@ -142,6 +142,7 @@ async fn keep_once(inner: &Arc<Inner>, link: &mut Link) -> Result<Renewed, Failu
         Renewed::Leased if sent.applied.is_none() => {
             // The cursor has begun: who listens must subscribe to what comes after it.
             inner.catch_up.notify_one();
+            inner.begun.notify_one();
             tracing::info!(replica.id = %sent.replica, "this replica may answer from memory");
         }
         Renewed::Leased | Renewed::Ignored => {}

@@ -19,6 +19,7 @@ mod replica;
 pub mod request;
 mod usage;
 mod verifier;
+mod warm_start;
 
 pub use async_nats::ServerAddr as NatsServer;
 pub use bus::{BusKey, Nats, NatsError, NatsLogin, NatsSettings, NotABusKey};

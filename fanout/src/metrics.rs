@@ -15,6 +15,8 @@ const REVOCATION_SECONDS: &str = "tally_revocation_seconds";
 const BUS_MESSAGES: &str = "tally_bus_messages_total";
 const BUS_FAULTS: &str = "tally_bus_faults_total";
 const GAPS_REPAIRED: &str = "tally_gaps_repaired_total";
+const WARM_STARTS: &str = "tally_warm_starts_total";
+const WARM_START_VERDICTS: &str = "tally_warm_start_verdicts_total";
 const REGISTRATIONS_LOST: &str = "tally_registrations_lost_total";
 
 /// Upper bounds of the histograms' buckets.
@@ -56,6 +58,8 @@ pub(crate) struct Metrics {
     pub slow_consumer: Counter,
     pub gaps_repaired: Counter,
     pub registrations_lost: Counter,
+    pub warm_starts: Counter,
+    pub warm_start_verdicts: Counter,
 }
 
 /// A counter for each kind of credential, and the last for those of which nobody knows it.
@@ -109,6 +113,8 @@ impl Metrics {
         );
         describe_counter!(GAPS_REPAIRED, "Times that the log was read for what had not been heard.");
         describe_counter!(REGISTRATIONS_LOST, "Times that this replica was no longer on the list.");
+        describe_counter!(WARM_STARTS, "Times that memory was filled with the newest tokens.");
+        describe_counter!(WARM_START_VERDICTS, "Verdicts that came into memory that way.");
         let revocation = |by| histogram!(REVOCATION_SECONDS, "by" => by);
         let fault = |fault| counter!(BUS_FAULTS, "fault" => fault);
         Self {
@@ -127,6 +133,8 @@ impl Metrics {
             slow_consumer: fault("slow_consumer"),
             gaps_repaired: counter!(GAPS_REPAIRED),
             registrations_lost: counter!(REGISTRATIONS_LOST),
+            warm_starts: counter!(WARM_STARTS),
+            warm_start_verdicts: counter!(WARM_START_VERDICTS),
         }
     }
 

@@ -35,7 +35,7 @@ use crate::{
     mono,
     news::{Publisher, Untold},
     protocol::Machine,
-    registry,
+    registry, warm_start,
 };
 
 /// Where it is noted what was overthrown, in 2 MiB. A verdict has two places: at a thousand
@@ -88,6 +88,8 @@ pub(crate) struct Inner {
     pub moved: watch::Sender<()>,
     /// The log has more than was heard.
     pub catch_up: Notify,
+    /// The cursor has begun, and nothing is remembered.
+    pub begun: Notify,
     pub publisher: Publisher,
     /// Rows of the list this process may have made.
     pub rows: Mutex<Vec<Uuid>>,
@@ -115,7 +117,7 @@ impl Inner {
         self.publisher.publish(untold);
     }
 
-    fn database_time(&self) -> DateTime<Utc> {
+    pub(crate) fn database_time(&self) -> DateTime<Utc> {
         self.machine.read().database_time(mono::now()).unwrap_or_else(|| self.log.clock.now())
     }
 }
@@ -158,6 +160,7 @@ impl Participant {
             machine,
             moved: watch::Sender::new(()),
             catch_up: Notify::new(),
+            begun: Notify::new(),
             publisher,
             rows: Mutex::new(Vec::new()),
             lookups: Arc::new(lookups),
@@ -183,6 +186,9 @@ impl Participant {
         let (participant, untold) = Self::new(log, settings, machine, nats.as_ref().map(Nats::link));
         participant.spawn(keeper::keep_lease(participant.inner.clone()));
         participant.spawn(keeper::follow_log(participant.inner.clone(), nats));
+        if settings.warm_start {
+            participant.spawn(warm_start::warm_start(participant.inner.clone()));
+        }
         (participant, untold)
     }
 

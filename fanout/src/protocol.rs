@@ -518,11 +518,23 @@ impl Machine {
         hash: CredentialHash,
         verdict: Verdict,
     ) -> bool {
-        let allowed = ticket.generation == self.generation && self.overthrown.spares(&verdict, position);
+        let allowed = self.honours(ticket) && self.overthrown.spares(&verdict, position);
         if allowed {
             self.cache.insert(hash, verdict, position);
         }
         allowed
+    }
+
+    /// Whether what is offered with it can still be remembered.
+    #[must_use]
+    pub fn honours(&self, ticket: Ticket) -> bool {
+        ticket.generation == self.generation
+    }
+
+    /// Whether another verdict would take the place of one that is remembered.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.cache.is_full()
     }
 
     // R5: verifying.

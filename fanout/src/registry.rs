@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
 use sqlx::{Connection, PgConnection, PgExecutor, postgres::types::PgInterval};
 use tally_domain::{Invalidation, dependency::invalidation};
-use tally_events::Position;
-use tally_projections::credentials::find_tokens;
+use tally_events::{Position, TokenId};
+use tally_projections::credentials::{find_tokens, tokens_below};
 use tally_store::{ReadError, events_after};
 use uuid::Uuid;
 
@@ -49,6 +50,7 @@ async fn move_epoch(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 /// Does once whatever a process that only asks will ever do, and undoes it.
 pub(crate) async fn try_out(connection: &mut PgConnection) -> Result<(), ReadError> {
     find_tokens(&mut *connection, &[]).await?;
+    tokens_below(&mut *connection, TokenId(Uuid::max()), 0).try_collect::<Vec<_>>().await?;
     let replica = ReplicaId(Uuid::new_v4());
     let mut machine = Machine::new(ReplicaSettings::default().timing(), 0, 1);
     machine.registered(replica);

@@ -40,6 +40,8 @@ pub struct ReplicaSettings {
     pub drift: Duration,
     /// Verdicts in memory at most.
     pub capacity: usize,
+    /// Whether memory is filled with the newest tokens at the start, or by verifications alone.
+    pub warm_start: bool,
     /// How long a verification waits for Postgres.
     pub verify_deadline: Duration,
 }
@@ -50,6 +52,7 @@ impl Default for ReplicaSettings {
             lease: Duration::from_secs(1),
             drift: Duration::from_millis(50),
             capacity: 1_000_000,
+            warm_start: true,
             verify_deadline: Duration::from_secs(2),
         }
     }

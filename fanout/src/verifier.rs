@@ -27,16 +27,22 @@ use crate::{
 /// How long the database may take to say that it lets a verifier do its work.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// No token is longer. Nobody makes this process hash a book.
+const TOKEN_BYTES_MAX: usize = 64;
+
 /// What a verifier is told.
 #[derive(Clone)]
 pub struct VerifierSettings {
     /// Of the primary, `postgres://user:password@host:5432/database`. The role needs no more than
     /// `docs/embedding.md` grants it.
     pub database_url: String,
-    /// Connections for lookups. Two more renew the lease and follow the log.
+    /// Connections for lookups. Two more renew the lease and follow the log, and one fills the memory at the
+    /// start.
     pub connections_max: u32,
     /// Verdicts in memory at most.
     pub capacity: usize,
+    /// Whether memory is filled with the newest tokens at the start, or by verifications alone.
+    pub warm_start: bool,
     /// How long a verification waits for Postgres.
     pub verify_deadline: Duration,
     /// By NATS it hears of revocations at once, and says so. Without, each of them waits until the
@@ -48,8 +54,9 @@ impl VerifierSettings {
     /// Everything else as it mostly fits.
     #[must_use]
     pub fn new(database_url: impl Into<String>) -> Self {
-        let ReplicaSettings { capacity, verify_deadline, .. } = ReplicaSettings::default();
-        Self { database_url: database_url.into(), connections_max: 4, capacity, verify_deadline, bus: None }
+        let ReplicaSettings { capacity, warm_start, verify_deadline, .. } = ReplicaSettings::default();
+        let database_url = database_url.into();
+        Self { database_url, connections_max: 4, capacity, warm_start, verify_deadline, bus: None }
     }
 }
 
@@ -120,7 +127,8 @@ impl Verifier {
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn connect(settings: VerifierSettings) -> Result<Self, ConnectError> {
-        let VerifierSettings { database_url, connections_max, capacity, verify_deadline, bus } = settings;
+        let VerifierSettings { database_url, connections_max, capacity, warm_start, verify_deadline, bus } =
+            settings;
         if connections_max == 0 {
             return Err(ConnectError::NoConnections);
         }
@@ -132,8 +140,13 @@ impl Verifier {
             None => None,
         };
         // Whatever the servers' lease is: none has a shorter one.
-        let settings =
-            ReplicaSettings { lease: LEASE_MIN, capacity, verify_deadline, ..ReplicaSettings::default() };
+        let settings = ReplicaSettings {
+            lease: LEASE_MIN,
+            capacity,
+            warm_start,
+            verify_deadline,
+            ..ReplicaSettings::default()
+        };
         // Nobody listens to what it applies, and the dead are the servers' to take off the list: they
         // know for how long a lease may last.
         let (participant, _) = Participant::join(Log::read_by(pool), settings, nats);
@@ -146,18 +159,20 @@ impl Verifier {
     /// # Errors
     /// A no, or that it cannot be known.
     pub async fn verify(&self, token: &str) -> Result<Verified, Unverified> {
-        let hash = hash_of(token)?;
-        if let Some(verdict) = self.0.remembered(&hash) {
-            return verified(verdict);
+        if let Some(verified) = self.remembered(token) {
+            return Ok(verified);
         }
-        verified(self.0.look_up(&Presented::Token(hash)).await?)
+        verified(self.0.look_up(&Presented::Token(hash_of(token)?)).await?)
     }
 
     /// The part of [`verify`](Self::verify) that does not wait: a yes from memory under a valid lease.
     /// None says nothing about the token.
     #[must_use]
     pub fn remembered(&self, token: &str) -> Option<Verified> {
-        verified(self.0.remembered(&hash_of(token).ok()?)?).ok()
+        // What is remembered under its hash was well-formed when it was minted: only what is not needs a
+        // look at its form, before anybody is asked.
+        let hash = (token.len() <= TOKEN_BYTES_MAX).then(|| CredentialHash::of(token))?;
+        verified(self.0.remembered(&hash)?).ok()
     }
 
     /// For health and metrics.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use futures::{Stream, StreamExt};
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use tally_domain::{
     PersonCredential, Verdict,
@@ -171,14 +172,87 @@ pub async fn find_tokens(
     .fetch_all(database)
     .await?;
     let head = head(rows.first().map(|row| row.head))?;
-    let live = rows.into_iter().filter(|row| row.revoked_at.is_none()).filter_map(|row| {
-        let id = TokenId(row.id?);
-        let credential = PersonCredential::PersonalAccessToken { id, expires_at: row.expires_at };
-        Some((row.hash?, standing(UserId(row.user_id?), credential, row.suspended, row.current)))
+    let live = rows.into_iter().filter_map(|row| {
+        let token = TokenRow {
+            id: row.id?,
+            user_id: row.user_id?,
+            expires_at: row.expires_at,
+            revoked_at: row.revoked_at,
+            suspended: row.suspended,
+            current: row.current,
+        };
+        Some((row.hash?, token.standing()))
     });
     let mut live: HashMap<Vec<u8>, Standing> = live.collect();
     let found = |hash: &CredentialHash| live.remove(&hash.0[..]);
     Ok(in_order(head, hashes, found))
+}
+
+/// A token among all there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub id: TokenId,
+    pub hash: CredentialHash,
+    pub found: Found,
+}
+
+/// Tokens in the order of their ids, which is that of their minting, from the last below `below` down
+/// to the first; `limit` at most, all in one statement and so with one position.
+pub fn tokens_below(
+    connection: &mut PgConnection,
+    below: TokenId,
+    limit: i64,
+) -> impl Stream<Item = Result<Listed, sqlx::Error>> {
+    let rows = sqlx::query!(
+        r#"select (select position from log_head) as "head!", c.hash, c.id, c.user_id, c.expires_at,
+                  c.revoked_at, u.suspended as "suspended?", (c.position > u.credentials_after) as current
+             from (select hash, id, user_id, expires_at, revoked_at, position
+                     from credentials where id < $1 order by id desc limit $2) c
+             left join users u on u.id = c.user_id
+            order by c.id desc"#,
+        below.0,
+        limit,
+    );
+    rows.fetch(connection).map(|row| {
+        let row = row?;
+        let hash = <[u8; 32]>::try_from(row.hash).map_err(|hash| {
+            sqlx::Error::Decode(format!("a hash of {} bytes, where 32 belong", hash.len()).into())
+        })?;
+        let token = TokenRow {
+            id: row.id,
+            user_id: row.user_id,
+            expires_at: row.expires_at,
+            revoked_at: row.revoked_at,
+            suspended: row.suspended,
+            current: row.current,
+        };
+        let found = Found { position: Position(row.head), standing: token.standing() };
+        Ok(Listed { id: TokenId(token.id), hash: CredentialHash(hash), found })
+    })
+}
+
+/// What decides whether a token is good, whoever reads it and for what.
+#[derive(Clone, Copy)]
+struct TokenRow {
+    id: Uuid,
+    user_id: Uuid,
+    expires_at: Option<DateTime<Utc>>,
+    revoked_at: Option<DateTime<Utc>>,
+    /// Of the person; none when nobody of that id is there.
+    suspended: Option<bool>,
+    /// It was minted after the last suspension.
+    current: Option<bool>,
+}
+
+impl TokenRow {
+    fn standing(self) -> Standing {
+        if self.revoked_at.is_some() {
+            return Standing::Invalid;
+        }
+        let (id, expires_at) = (TokenId(self.id), self.expires_at);
+        let credential = PersonCredential::PersonalAccessToken { id, expires_at };
+        standing(UserId(self.user_id), credential, self.suspended, self.current)
+    }
 }
 
 /// Looks up sessions by their ids, all in one statement and so with one position, and in the order

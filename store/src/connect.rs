@@ -62,6 +62,16 @@ pub fn connect(options: PgConnectOptions, limits: ConnectionLimits) -> PgPool {
         .connect_lazy_with(with_session_settings(options))
 }
 
+/// A connection beside the pool, for work that must not take one from requests; no standby either.
+///
+/// # Errors
+/// When the database does not answer, or is a standby.
+pub async fn connect_alone(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    refuse_standby(&mut connection).await?;
+    Ok(connection)
+}
+
 /// A connection that was in use a moment ago is not asked whether it still lives: that would be a
 /// round trip before every statement. The first request after a crash of the database may meet a
 /// dead one, and is told to come back.

@@ -23,7 +23,7 @@ mod write;
 
 pub use clock::Clock;
 pub use committer::{Batch, CommitError};
-pub use connect::{ConnectionLimits, connect, with_session_settings};
+pub use connect::{ConnectionLimits, connect, connect_alone, with_session_settings};
 pub use execute::{ExecuteError, Executed, RequestContext, Store, StoreOptions};
 pub use idempotency::Idempotency;
 pub use keyring::{KeyRing, KeyRingError, Rotation};

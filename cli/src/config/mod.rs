@@ -110,6 +110,8 @@ pub struct Config {
     pub nats: Option<tally_fanout::NatsSettings>,
     pub lease: Duration,
     pub cache_capacity: usize,
+    /// Whether memory is filled with the newest tokens at the start.
+    pub warm_start: bool,
     /// How often it is written down what credentials were used for, and for how many days that is kept.
     pub usage_interval: Duration,
     pub usage_days: u16,
@@ -191,6 +193,7 @@ impl Config {
             cache_capacity: reader
                 .parse::<usize>("TALLY_CACHE_CAPACITY", "a whole number of credentials")
                 .unwrap_or(1_000_000),
+            warm_start: reader.switch("TALLY_WARM_START").unwrap_or(true),
             usage_interval: read_usage_interval(reader),
             usage_days: read_usage_days(reader),
             warnings: Vec::new(),

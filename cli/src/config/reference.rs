@@ -211,6 +211,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("TALLY_CACHE_CAPACITY", "`1000000`", "Verdicts kept in memory at most."),
     setting(
+        "TALLY_WARM_START",
+        "`true`",
+        "Whether a replica reads the newest tokens into memory when it starts, as many as there is room for; `false` leaves that to the first verification of each.",
+    ),
+    setting(
         "TALLY_USAGE_INTERVAL_MS",
         "`30000`",
         "How often a replica writes down which credentials were used, 100 to 600000: what is shown as last used may be so much behind, and a replica that is killed forgets so much.",

@@ -79,8 +79,15 @@ impl<'a> Reader<'a> {
         Some(text)
     }
 
+    /// Off, unless it is said.
     pub fn flag(&mut self, name: &'static str) -> bool {
-        self.one_of(name, &["true", "false", "1", "0"]).is_some_and(|text| text == "true" || text == "1")
+        self.switch(name).unwrap_or(false)
+    }
+
+    /// On or off, if it is said.
+    pub fn switch(&mut self, name: &'static str) -> Option<bool> {
+        let text = self.one_of(name, &["true", "false", "1", "0"])?;
+        Some(text == "true" || text == "1")
     }
 
     /// A comma-separated list.

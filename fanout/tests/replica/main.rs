@@ -5,6 +5,7 @@
 mod cluster;
 mod people;
 mod verifier;
+mod warm_start;
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,8 +35,17 @@ async fn eventually(what: &str, deadline: Duration, holds: impl AsyncFn() -> boo
     }
 }
 
+/// What these tests ask for is looked up, and nothing is remembered before.
+const COLD: ReplicaSettings = ReplicaSettings {
+    lease: Duration::from_secs(1),
+    drift: Duration::from_millis(50),
+    capacity: 1_000_000,
+    warm_start: false,
+    verify_deadline: Duration::from_secs(2),
+};
+
 async fn joined(store: &Arc<Store>) -> Replica {
-    let replica = Replica::join(store.clone(), ReplicaSettings::default(), None);
+    let replica = Replica::join(store.clone(), COLD, None);
     eventually("a lease", Duration::from_secs(10), async || replica.status().lease_valid).await;
     replica
 }

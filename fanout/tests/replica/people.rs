@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicU16, Ordering},
 };
 
 use chrono::TimeDelta;
@@ -89,9 +89,12 @@ pub async fn log_in(store: &Store, address: &str) -> Person {
 }
 
 pub async fn mint_token(store: &Store, person: &Person) -> Token {
-    static NEXT: AtomicU8 = AtomicU8::new(0);
-    let seed = NEXT.fetch_add(1, Ordering::Relaxed);
-    let secret = mint(CredentialKind::PersonalAccessToken, |bytes| bytes.fill(seed % 62));
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let secret = mint(CredentialKind::PersonalAccessToken, |bytes| {
+        bytes.fill(u8::try_from(number % 62).unwrap());
+        bytes[0] = u8::try_from(number / 62 % 62).unwrap();
+    });
     let request = TokenRequest::new("laptop", Some(30)).unwrap();
     let command = MintToken::new(person.user, CredentialId::Session(person.session), request, &secret);
     let id = command.token;

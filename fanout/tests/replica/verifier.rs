@@ -20,7 +20,8 @@ use crate::{
 };
 
 async fn connected(cluster: &Cluster) -> Verifier {
-    let verifier = Verifier::connect(VerifierSettings::new(cluster.url())).await.unwrap();
+    let settings = VerifierSettings { warm_start: false, ..VerifierSettings::new(cluster.url()) };
+    let verifier = Verifier::connect(settings).await.unwrap();
     eventually("a lease", Duration::from_secs(10), async || verifier.status().lease_valid).await;
     verifier
 }

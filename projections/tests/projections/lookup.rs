@@ -1,12 +1,14 @@
 //! Many credentials in one statement: each its own answer, in the order they were asked for.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::TryStreamExt;
 use tally_domain::{PersonCredential, Principal, credential::CredentialHash};
-use tally_events::SessionId;
+use tally_events::{SessionId, TokenId};
 use tally_projections::{
-    credentials::{Standing, find_sessions, find_tokens},
+    credentials::{Standing, find_sessions, find_tokens, tokens_below},
     runner::register,
 };
+use uuid::Uuid;
 
 use crate::support::Log;
 
@@ -42,6 +44,35 @@ async fn each_of_many_gets_its_own_answer() {
     assert!(found.iter().all(|found| found.position.0 == head));
 
     assert_eq!(find_tokens(&log.pool, &[nobody]).await.unwrap()[0].standing, Standing::Invalid);
+}
+
+/// The walk that fills a memory judges as the lookup does, whichever page a token is on.
+#[tokio::test]
+async fn a_walk_from_the_newest_finds_of_every_token_what_a_lookup_finds() {
+    let log = Log::new().await;
+    let people = log.people(4).await;
+    for (change, person) in [("suspended = true", 1), ("credentials_after = 1000000", 2)] {
+        log.run(&format!("update users set {change} where id = '{}'", people[person].user)).await;
+    }
+    let (mut connection, mut below, mut found) = (log.connection().await, TokenId(Uuid::max()), Vec::new());
+    loop {
+        let page: Vec<_> = tokens_below(&mut connection, below, 3).try_collect().await.unwrap();
+        let Some(last) = page.last() else { break };
+        below = last.id;
+        found.extend(page);
+    }
+    assert!(found.is_sorted_by(|newer, older| newer.id > older.id));
+    let count: i64 =
+        sqlx::query_scalar("select count(*) from credentials").fetch_one(&log.pool).await.unwrap();
+    assert_eq!(i64::try_from(found.len()).unwrap(), count);
+    let hashes: Vec<_> = found.iter().map(|token| token.hash).collect();
+    let looked_up = find_tokens(&log.pool, &hashes).await.unwrap();
+    assert_eq!(found.into_iter().map(|token| token.found).collect::<Vec<_>>(), looked_up);
+    let judged =
+        |wanted: fn(&Standing) -> bool| looked_up.iter().filter(|found| wanted(&found.standing)).count();
+    assert!(judged(|standing| matches!(standing, Standing::Live(_))) >= 2);
+    assert!(judged(|standing| matches!(standing, Standing::Invalid)) >= 2);
+    assert!(judged(|standing| matches!(standing, Standing::Suspended)) >= 1);
 }
 
 /// An access token is given with a refresh and ends minutes after it, whatever it says of itself.

@@ -96,6 +96,7 @@ fn said(output: &Output) -> String {
 #[case::usage_never("TALLY_USAGE_INTERVAL_MS", "600001", "set 100 to 600000 milliseconds")]
 #[case::usage_forgotten("TALLY_USAGE_DAYS", "0", "set 1 to 3650 days")]
 #[case::usage_without_end("TALLY_USAGE_DAYS", "forever", "set a whole number of days")]
+#[case::warm_start("TALLY_WARM_START", "tepid", "set one of true, false, 1, 0")]
 #[case::capacity("TALLY_CACHE_CAPACITY", "plenty", "set a whole number of credentials")]
 fn a_wrong_setting_stops_the_start_with_its_name_and_its_cure(
     #[case] name: &str,

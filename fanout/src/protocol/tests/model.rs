@@ -7,6 +7,9 @@
 //! them, which may be lost, doubled, late and out of order. Between any two steps any process may pause
 //! for as long as it likes: a step that is not taken is a process that waits.
 //!
+//! A warm start is not in it: each of the verdicts it brings is a fill with a ticket from before the
+//! statement that read it, and what many of them do that one does not, they do in the cache.
+//!
 //! A [`Setting`] says what is there and what may go wrong, so that each can be explored to its end. A
 //! [`Bend`] breaks one rule, in the driver or by a hand inside the machine, and then a yes that must not
 //! be has to be found.

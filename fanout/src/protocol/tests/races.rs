@@ -1,7 +1,7 @@
 //! The steps of one replica against each other, in thousands of the orders in which threads can take them.
 //!
 //! The machine is the product's, behind a lock as `Replica` and `Lookups` hold it, with the few lines
-//! around it that take the lock: a flight that fills (R4), whoever applies a revocation (R3) or registers
+//! around it that take the lock: a flight or a warm start that fills (R4), whoever applies a revocation (R3) or registers
 //! anew (R2), and a request (R5).
 
 use std::panic;
@@ -16,7 +16,10 @@ use shuttle::{
     thread,
 };
 
+use tally_projections::credentials::{Found, Listed, Standing};
+
 use super::*;
+use crate::warm_start::let_in;
 
 const SEED: u64 = 20_261_127;
 const ORDERS: usize = 3_000;
@@ -39,6 +42,29 @@ type Fill = fn(&RwLock<Machine>, Ticket, Position);
 /// As a flight of `Lookups` does it.
 fn fill(machine: &RwLock<Machine>, ticket: Ticket, position: Position) {
     machine.write().unwrap().fill(ticket, position, hash(7), verdict(7));
+}
+
+/// A piece of what one statement of a warm start read: one token.
+fn piece(number: u8, position: Position) -> [Listed; 1] {
+    let found = Found { position, standing: Standing::Live(verdict(number)) };
+    [Listed { id: TokenId(Uuid::from_u128(number.into())), hash: hash(number), found }]
+}
+
+/// As a warm start does it: piece by piece, and each with the ticket from before the statement.
+fn fill_in_pieces(machine: &RwLock<Machine>, ticket: Ticket, position: Position) {
+    for number in [8, 7] {
+        let_in(&mut machine.write().unwrap(), ticket, &piece(number, position), Some(START));
+    }
+}
+
+/// The same, with a ticket for each piece.
+fn fill_in_pieces_with_a_ticket_each(machine: &RwLock<Machine>, _: Ticket, position: Position) {
+    for number in [8, 7] {
+        let mut machine = machine.write().unwrap();
+        if let Some(ticket) = machine.ticket() {
+            let_in(&mut machine, ticket, &piece(number, position), Some(START));
+        }
+    }
 }
 
 /// The check under one lock, the insertion under the next.
@@ -131,6 +157,17 @@ fn a_fill_against_a_revocation() {
 #[test]
 fn a_fill_against_another_history() {
     race(revoke_in_another_history, fill);
+}
+
+#[test]
+fn a_warm_start_against_a_revocation() {
+    race(revoke, fill_in_pieces);
+}
+
+#[test]
+fn a_warm_start_against_another_history() {
+    race(revoke_in_another_history, fill_in_pieces);
+    assert!(race_is_lost(revoke_in_another_history, fill_in_pieces_with_a_ticket_each));
 }
 
 /// The races above can be lost. Within one history an entry is judged by the position it was read at
