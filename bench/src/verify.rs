@@ -32,7 +32,7 @@ pub const PATH: &str = "/auth/verify";
 pub const WARM_TOKENS: usize = 100_000;
 
 /// A random token of a file for each request.
-const WARM: &str = r#"
+pub const WARM: &str = r#"
 local texts = {}
 function init(arguments)
   math.randomseed(os.time() + tonumber(tostring({}):match("0x(%x+)"), 16) % 65536)
