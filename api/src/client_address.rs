@@ -3,12 +3,12 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::{
-    extract::{ConnectInfo, FromRequestParts},
+    extract::FromRequestParts,
     http::{HeaderMap, request::Parts},
 };
 use ipnet::IpNet;
 
-use crate::{error::ApiError, state::App};
+use crate::{error::ApiError, serve::Connection, state::App};
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
@@ -20,10 +20,8 @@ impl FromRequestParts<App> for ClientAddress {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let ConnectInfo(peer) = ConnectInfo::<SocketAddr>::from_request_parts(parts, app)
-            .await
-            .map_err(|error| ApiError::internal(&error))?;
-        Ok(Self(app.settings.proxies.client(peer, &parts.headers)))
+        let connection = Connection::from_request_parts(parts, app).await?;
+        Ok(Self(app.settings.proxies.client(connection.peer(), &parts.headers)))
     }
 }
 

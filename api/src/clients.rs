@@ -48,9 +48,9 @@ impl Clients {
 
     /// RFC 6749 section 2.3.1: the same by parameters of the form, for those that cannot set a header.
     pub(crate) fn prove_by_form(&self, form: &RequestForm) -> Result<bool, ApiError> {
-        match (form.get("client_id")?, form.get("client_secret")?) {
+        match (form.get("client_id")?, form.get("client_secret")?.map(Plaintext::new)) {
             (_, None) => Ok(false),
-            (Some(id), Some(secret)) if self.know(id, secret) => Ok(true),
+            (Some(id), Some(secret)) if self.know(&id, secret.expose()) => Ok(true),
             (_, Some(_)) => Err(ApiError::invalid_client()),
         }
     }

@@ -2,7 +2,14 @@
 //!
 //! It is one function, because each layer costs what the verdict itself costs.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -10,10 +17,11 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use futures::FutureExt;
+use futures::{FutureExt, future::BoxFuture};
 use tally_events::RequestId;
 use tally_fanout::request::strip_identity;
 use tokio::time::{Instant, timeout};
+use tower::{Layer, Service};
 use tracing::Level;
 use uuid::{Uuid, fmt::Hyphenated};
 
@@ -31,35 +39,81 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Around every route: a request comes in without forged headers and with a name; an answer goes out
 /// in the words of its family, with the headers every answer has, and is told in the log.
-pub async fn pass(
-    State(metrics): State<Option<Arc<HttpMetrics>>>,
-    mut request: Request,
-    next: Next,
+#[derive(Clone)]
+pub struct Pass {
+    pub metrics: Option<Arc<HttpMetrics>>,
+}
+
+impl<S> Layer<S> for Pass {
+    type Service = Passing<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Passing { pass: self.clone(), inner }
+    }
+}
+
+/// A route with it around. A service of its own: that of axum's `from_fn` copies the route once more for
+/// each request, and boxes it.
+#[derive(Clone)]
+pub struct Passing<S> {
+    pass: Pass,
+    inner: S,
+}
+
+impl<S> Service<Request> for Passing<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let started = Instant::now();
+        strip_identity(request.headers_mut());
+        let id = name_request(&mut request);
+        let asked = Asked::of(&request);
+        let family = Family::of(request.uri().path());
+        let metrics = self.pass.metrics.clone();
+        let answered = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        Box::pin(async move {
+            let response = match answered.await {
+                Ok(Ok(response)) => response,
+                Err(panic) => panicked(&panic),
+            };
+            Ok(finish(response, family, id, &asked, started, metrics.as_deref()))
+        })
+    }
+}
+
+/// What every answer goes out with.
+fn finish(
+    response: Response,
+    family: Family,
+    id: RequestId,
+    asked: &Asked,
+    started: Instant,
+    metrics: Option<&HttpMetrics>,
 ) -> Response {
-    let started = Instant::now();
-    strip_identity(request.headers_mut());
-    let id = name_request(&mut request);
-    let asked = Asked::of(&request);
-    let family = Family::of(request.uri().path());
-    let response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response,
-        Err(panic) => panicked(&panic),
-    };
     let mut response = error::render(response, family, id);
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id_value(id.0));
     // Answers may hold secrets: nobody keeps a copy, and nobody guesses a type.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Some(metrics) = &metrics {
+    if let Some(metrics) = metrics {
         metrics.answered(asked.route.as_ref(), &asked.method, response.status(), started.elapsed());
     }
     asked.log(id, response.status(), started);
     response
 }
 
-/// Around the routes that browsers and command lines call, not those that proxies ask: where a
-/// change may come from, and an answer in time.
+/// Around the routes that browsers and command lines call, not those that proxies and services ask:
+/// where a change may come from, and an answer in time.
 pub async fn admit(State(app): State<App>, request: Request, next: Next) -> Result<Response, ApiError> {
     guard::check_origin(&app, &request)?;
     // A handler that does not end is not waited for.

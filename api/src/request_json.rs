@@ -28,11 +28,11 @@ pub struct RequestJson<T> {
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for RequestJson<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         if !is_json(request.headers()) {
             return Err(ApiError::new(Code::UnsupportedMediaType, "content type must be application/json"));
         }
-        let bytes = request_body::read(request, state).await?;
+        let bytes = request_body::read(request.into_body()).await?;
         let body = decode(&bytes)?;
         Ok(Self { body, fingerprint: Sha256::digest(&bytes).into() })
     }
@@ -65,7 +65,7 @@ fn decode_opened<T: DeserializeOwned>(bracket: u8, bytes: &[u8]) -> Result<T, Ap
 
 /// `application/json`, or another type with the suffix (RFC 6839 section 3.1).
 pub fn is_json(headers: &HeaderMap) -> bool {
-    let media_type = request_body::media_type(headers);
+    let media_type = request_body::media_type(headers).to_ascii_lowercase();
     media_type == "application/json"
         || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }

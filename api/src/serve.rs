@@ -7,7 +7,7 @@ use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::D
 
 use axum::{
     body::Body,
-    extract::{ConnectInfo, FromRequestParts, Request},
+    extract::{FromRequestParts, Request},
     http::request::Parts,
     response::Response,
 };
@@ -64,10 +64,9 @@ pub(crate) async fn serve_service<S>(
             () = &mut stop => break,
         };
         let inner = service.clone();
-        let connection = Connection(Arc::new(Held { place, stopping: stopping.clone() }));
+        let connection = Connection(Arc::new(Held { place, peer, stopping: stopping.clone() }));
         let stopping = connection.clone();
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-            request.extensions_mut().insert(ConnectInfo(peer));
             request.extensions_mut().insert(connection.clone());
             inner.clone().oneshot(request.map(Body::new))
         });
@@ -102,10 +101,16 @@ pub struct Connection(Arc<Held>);
 struct Held {
     #[expect(dead_code, reason = "held, and given back when the last clone is dropped")]
     place: Result<OwnedSemaphorePermit, AcquireError>,
+    peer: SocketAddr,
     stopping: watch::Receiver<bool>,
 }
 
 impl Connection {
+    /// Who is at its other end: a client, or a proxy.
+    pub fn peer(&self) -> SocketAddr {
+        self.0.peer
+    }
+
     /// Resolves when the server stops.
     pub async fn stopping(&self) {
         let mut stopping = self.0.stopping.clone();

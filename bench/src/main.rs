@@ -26,6 +26,7 @@ mod render;
 mod replay;
 mod report;
 mod revoke;
+mod revoking;
 mod roles;
 mod rows;
 mod seed;
@@ -92,6 +93,8 @@ enum Name {
     Introspect,
     /// A revocation until it is effective on 1, 3 and 5 replicas, against a bare commit
     Revoke,
+    /// Verification over HTTP while 1,000 tokens a second are revoked, against the same while none is
+    Revoking,
     /// Verification in another service's own process, against a plain map
     Embedded,
     /// Whole logins over HTTP, against bare handler calls with as many commits
@@ -118,18 +121,25 @@ impl Name {
             | Self::Replay
             | Self::Audit
             | Self::Footprint => true,
-            Self::Appends | Self::Mints | Self::Revoke | Self::Login | Self::Roles | Self::Peers => false,
+            Self::Appends
+            | Self::Mints
+            | Self::Revoke
+            | Self::Revoking
+            | Self::Login
+            | Self::Roles
+            | Self::Peers => false,
         }
     }
 }
 
 /// In the order in which they are measured.
-const FIGURES: [Name; 12] = [
+const FIGURES: [Name; 13] = [
     Name::Appends,
     Name::Mints,
     Name::Peers,
     Name::Login,
     Name::Revoke,
+    Name::Revoking,
     Name::Roles,
     Name::Verify,
     Name::Introspect,
@@ -220,6 +230,7 @@ async fn measure(bench: &Bench, name: Name, seed: &mut Option<Seed>) -> Result<F
         Name::Verify => verify::measure(bench, seed()?).await,
         Name::Introspect => introspect::measure(bench, seed()?).await,
         Name::Revoke => revoke::measure(bench).await,
+        Name::Revoking => revoking::measure(bench).await,
         Name::Embedded => embedded::measure(bench, seed()?).await,
         Name::Roles => roles::measure(bench).await,
         Name::Replay => replay::measure(bench, seed()?).await,

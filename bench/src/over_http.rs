@@ -58,6 +58,11 @@ impl OverHttp {
         }
     }
 
+    /// The product once more, otherwise: what the product is compared with.
+    pub fn otherwise(self, name: &'static str) -> Self {
+        Self { name, is_baseline: true, ..self }
+    }
+
     pub fn bare(name: &'static str, process: Process, seed: &Seed, script: &Script, file: PathBuf) -> Self {
         Self {
             name,

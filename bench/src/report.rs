@@ -218,7 +218,7 @@ pub struct Column {
     pub cell: fn(&Row) -> String,
 }
 
-const COLUMNS: [Column; 14] = [
+const COLUMNS: [Column; 16] = [
     Column { title: "case", is_number: false, cell: |row| row.case.clone() },
     Column { title: "side", is_number: false, cell: |row| row.side.clone() },
     Column { title: "per second", is_number: true, cell: |row| range(row, RATE) },
@@ -235,6 +235,12 @@ const COLUMNS: [Column; 14] = [
     Column { title: "p50 ms", is_number: true, cell: |row| milliseconds(row, P50) },
     Column { title: "p99 ms", is_number: true, cell: |row| milliseconds(row, P99) },
     Column { title: "p99.9 ms", is_number: true, cell: |row| milliseconds(row, P999) },
+    Column { title: "revoked per second", is_number: true, cell: |row| range(row, crate::revoking::REVOKED) },
+    Column {
+        title: "revocation p99 ms",
+        is_number: true,
+        cell: |row| milliseconds(row, crate::revoking::REVOCATION_P99),
+    },
     Column { title: "lag at end", is_number: true, cell: |row| median(row, crate::mints::LAG) },
     Column {
         title: "per second, caught up",

@@ -69,18 +69,20 @@ async fn one_hangs(bench: &Bench, nats: &NatsServer) -> Result<Vec<Row>> {
 }
 
 /// Replicas that hear each other by NATS; the first is asked.
-struct Cluster {
-    servers: Vec<Server>,
-    database: PgConnectOptions,
+pub struct Cluster {
+    pub servers: Vec<Server>,
+    pub database: PgConnectOptions,
     connection: Connection,
-    session: String,
+    /// Of the person whose tokens are revoked.
+    pub session: String,
     /// An answer as the product gives it.
     like: Answer,
-    revoked: u64,
+    pub revoked: u64,
 }
 
 impl Cluster {
-    async fn start(bench: &Bench, nats: &NatsServer, size: usize) -> Result<Self> {
+    /// Starts them, and waits until a revocation waits for no lease.
+    pub async fn start(bench: &Bench, nats: &NatsServer, size: usize) -> Result<Self> {
         let database = bench.database().await?;
         let url = format!("nats://{}", nats.address());
         let mut servers = Vec::new();
@@ -123,14 +125,20 @@ async fn log_in(connection: &mut Connection) -> Result<String> {
 /// Mints a token and revokes it; how long the second took.
 async fn revoke(connection: &mut Connection, session: &str) -> Result<(Duration, Answer)> {
     let minted = connection.post("/api/tokens", session, r#"{"name":"bench"}"#).await?.expect(201)?.json()?;
-    let path = format!("/api/tokens/{}", minted["id"].as_str().ok_or("no id")?);
+    let id = minted["id"].as_str().ok_or("no id")?;
     let asked = Instant::now();
-    let answer = connection.delete(&path, session).await?.expect(204)?;
-    let took = asked.elapsed();
-    if !answer.headers().contains(&("x-revocation".to_owned(), "effective".to_owned())) {
-        return Err("a revocation is not effective".into());
+    let answer = effectively(connection, id, session).await?;
+    Ok((asked.elapsed(), answer))
+}
+
+/// Revokes a token; fails unless that is effective.
+pub async fn effectively(connection: &mut Connection, id: &str, session: &str) -> Result<Answer> {
+    let answer = connection.delete(&format!("/api/tokens/{id}"), session).await?.expect(204)?;
+    if answer.headers().contains(&("x-revocation".to_owned(), "effective".to_owned())) {
+        Ok(answer)
+    } else {
+        Err("a revocation is not effective".into())
     }
-    Ok((took, answer))
 }
 
 #[async_trait]

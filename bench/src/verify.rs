@@ -32,7 +32,7 @@ pub const PATH: &str = "/auth/verify";
 pub const WARM_TOKENS: usize = 100_000;
 
 /// A random token of a file for each request.
-const WARM: &str = r#"
+pub const WARM: &str = r#"
 local texts = {}
 function init(arguments)
   math.randomseed(os.time() + tonumber(tostring({}):match("0x(%x+)"), 16) % 65536)
@@ -100,7 +100,7 @@ pub async fn measure(bench: &Bench, seed: &Seed) -> Result<Figure> {
         machine: String::new(),
         notes: vec![
             format!("A request is `GET {PATH}` with a bearer token; {CONNECTIONS} connections, wrk, the same script for each side."),
-            format!("warm: any of {} tokens, each asked before. bare handler: an axum handler in a process of its own, on the same hyper and the same number of threads, that answers the same status, headers and body, without a router or middleware.", WARM_TOKENS.min(seed.tokens.len())),
+            format!("warm: any of {} tokens, each asked before. bare handler: an axum handler in a process of its own, on the same hyper and the same number of threads, that answers the same status, headers and body, without a router or middleware. with metrics: the product with `METRICS_ADDR` set, so that it counts and times what it answers.", WARM_TOKENS.min(seed.tokens.len())),
             "cold: each token for the first time, in no order; every side asks for the same ones. bare handler with SELECT: hashes the token and asks the database the product's statement, prepared, over a pool as large. bare SELECT: the same statement from this process, no HTTP, by as many callers over a pool as large. SELECT of several: the same about as many tokens at once as there are callers, one statement after another on one connection; its latency is a statement's.".to_owned(),
             "Checked: every answer is a success; warm rounds cost the database next to nothing, cold ones do not.".to_owned(),
         ],
@@ -127,13 +127,16 @@ async fn warm(bench: &Bench, seed: &Seed) -> Result<Vec<Row>> {
     let file = seed.write_tokens("warm", tokens)?;
     let server = bench.serve(&seed.database).await?;
     touch(server.url(), tokens).await?;
+    let counting = bench.serve_with(&seed.database, &[("METRICS_ADDR", "127.0.0.1:0")]).await?;
+    touch(counting.url(), tokens).await?;
     let mut connection = Connection::open(server.url()).await?;
     let like = connection.verify(&tokens[0]).await?;
     let bare = Process::start(&like, Before::Nothing, None)?;
     let script = Script { path: PATH, text: WARM.to_owned(), verdicts: 1 };
     let product = OverHttp::product(server, seed, &script, file.clone());
+    let counting = OverHttp::product(counting, seed, &script, file.clone()).otherwise("tally, with metrics");
     let handler = OverHttp::bare("bare handler", bare, seed, &script, file);
-    bench.take_turns("warm", vec![Box::new(product), Box::new(handler)]).await
+    bench.take_turns("warm", vec![Box::new(product), Box::new(counting), Box::new(handler)]).await
 }
 
 async fn cold(bench: &Bench, seed: &Seed) -> Result<Vec<Row>> {

@@ -9,11 +9,12 @@ use tally_tests::Scratch;
 
 const BENCH: &str = env!("CARGO_BIN_EXE_tally-bench");
 /// Measured everywhere; the peers only where they were made.
-const FIGURES: [&str; 11] = [
+const FIGURES: [&str; 12] = [
     "appends",
     "mints",
     "login",
     "revoke",
+    "revoking",
     "roles",
     "verify",
     "introspect",

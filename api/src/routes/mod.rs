@@ -14,11 +14,10 @@ mod v1;
 mod workspaces;
 pub(crate) mod ws;
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
     http::{HeaderMap, HeaderName, HeaderValue, Method, header},
     middleware::from_fn_with_state,
     routing::any,
@@ -35,7 +34,6 @@ use crate::{
     error::{ApiError, Code},
     metrics::HttpMetrics,
     middleware,
-    request_body::BODY_BYTES_MAX,
     state::App,
 };
 
@@ -121,18 +119,19 @@ pub(crate) fn is_asked_per_request(route: &str) -> bool {
 
 /// Everything behind the door. Collections answer with and without a trailing slash.
 pub fn router(app: App) -> NormalizePath<Router> {
-    let mut routes = Router::new();
+    let (mut routes, mut by_services) = (Router::new(), Router::new());
     let mut patterns: Vec<String> = BY_PROXIES.map(str::to_owned).into();
     for (_, documented, handlers) in listed() {
         for path in documented.paths.keys() {
-            routes = routes.route(path, handlers.clone());
+            let router = if is_asked_per_request(path) { &mut by_services } else { &mut routes };
+            *router = mem::take(router).route(path, handlers.clone());
             patterns.push(path.clone());
         }
     }
     let metrics = app.settings.count_requests.then(|| Arc::new(HttpMetrics::new(patterns)));
-    let routes = routes
-        .fallback(async || ApiError::not_found())
-        .method_not_allowed_fallback(async || ApiError::new(Code::MethodNotAllowed, "method not allowed"));
+    let routes =
+        routes.fallback(async || ApiError::not_found()).method_not_allowed_fallback(method_not_allowed);
+    let by_services = by_services.method_not_allowed_fallback(method_not_allowed);
     // No browser's preflight is answered here, because that would be a yes, and the origins of
     // others are theirs to judge.
     let (people, listed) = (any(auth::verify::verify_for_proxy), any(auth::verify::verify_kinds_for_proxy));
@@ -140,12 +139,14 @@ pub fn router(app: App) -> NormalizePath<Router> {
         .into_iter()
         .zip([people.clone(), people, listed.clone(), listed])
         .fold(Router::new(), |routes, (path, handler)| routes.route(path, handler));
-    let routes = routes
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(from_fn_with_state(app.clone(), middleware::admit))
-        .layer(cors(&app));
-    let all = routes.merge(by_proxies).layer(from_fn_with_state(metrics, middleware::pass)).with_state(app);
+    let routes = routes.layer(from_fn_with_state(app.clone(), middleware::admit)).layer(cors(&app));
+    let all = routes.merge(by_services).merge(by_proxies);
+    let all = all.layer(middleware::Pass { metrics }).with_state(app);
     NormalizePathLayer::trim_trailing_slash().layer(all)
+}
+
+async fn method_not_allowed() -> ApiError {
+    ApiError::new(Code::MethodNotAllowed, "method not allowed")
 }
 
 /// Browsers may call with credentials from the allowed origins, and from nowhere else.

@@ -178,6 +178,19 @@ async fn a_request_that_is_wrong_is_told_why(
     oauth_error(status, "invalid_request", words, request).await;
 }
 
+/// A service is no browser: a page may not read what it is told, and no preflight is answered.
+#[tokio::test]
+async fn no_page_may_read_it() {
+    let here = gateway().await;
+    let origin = "http://localhost:3000";
+    let told = expect(200, ask(&here, "a").header("origin", origin)).await;
+    assert_eq!(told.header("access-control-allow-origin"), None);
+    assert_eq!(told.header("access-control-allow-credentials"), None);
+    let preflight = here.request(reqwest::Method::OPTIONS, PATH).header("origin", origin);
+    let preflight = preflight.header("access-control-request-method", "POST");
+    oauth_error(405, "invalid_request", "method not allowed", preflight).await;
+}
+
 /// `/oauth` tells of unknown routes and methods in its own words too.
 #[tokio::test]
 async fn errors_have_the_form_of_the_family() {

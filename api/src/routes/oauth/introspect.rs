@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::{
     client_address::ClientAddress,
     error::{ApiError, Code},
-    guard::judge,
+    guard::{check_origin, judge},
     request_body,
     request_form::{RequestForm, is_form},
     request_json::{decode_array, is_json},
@@ -109,6 +109,7 @@ pub async fn introspect(
     address: ClientAddress,
     request: Request,
 ) -> Result<Json<Introspected>, ApiError> {
+    check_origin(&app, &request)?;
     let clients = &app.settings.clients;
     let proven = clients.prove_by_header(request.headers())?;
     if is_form(request.headers()) {
@@ -118,16 +119,18 @@ pub async fn introspect(
             (false, false) => return Err(ApiError::invalid_client()),
             (true, false) | (false, true) => {}
         }
-        return Ok(Json(Introspected::One(introspection(&app, address, form.require("token")?).await?)));
+        let credential = Plaintext::new(form.require("token")?);
+        return Ok(Json(Introspected::One(introspection(&app, address, &credential).await?)));
     }
     if !proven {
         return Err(ApiError::invalid_client());
     }
     check_array(request.headers())?;
-    let credentials: Vec<String> = decode_array(&request_body::read(request, &app).await?)?;
+    let credentials: Vec<String> = decode_array(&request_body::read(request.into_body()).await?)?;
     if credentials.len() > CREDENTIALS_MAX {
         return Err(ApiError::bad_request(format!("more than {CREDENTIALS_MAX} tokens in one request")));
     }
+    let credentials: Vec<Plaintext> = credentials.into_iter().map(Plaintext::new).collect();
     let each = credentials.iter().map(|credential| introspection(&app, address, credential));
     Ok(Json(Introspected::Each(try_join_all(each).await?)))
 }
@@ -147,9 +150,9 @@ fn check_array(headers: &HeaderMap) -> Result<(), ApiError> {
 async fn introspection(
     app: &App,
     ClientAddress(address): ClientAddress,
-    credential: &str,
+    credential: &Plaintext,
 ) -> Result<Introspection, ApiError> {
-    match judge(app, &Plaintext::new(credential)).await {
+    match judge(app, credential).await {
         Ok(principal @ Principal::Person { user, credential }) => {
             app.usage.note(&principal, address);
             Ok(Introspection::of(user, &credential))

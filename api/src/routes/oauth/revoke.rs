@@ -58,7 +58,7 @@ struct RevocationForm {
 pub async fn revoke(State(app): State<App>, parts: Parts, form: RequestForm) -> Result<Response, ApiError> {
     let context = context_of(&parts);
     let shown = Plaintext::new(form.require("token")?);
-    let line = match form.get("line")? {
+    let line = match form.get("line")?.as_deref() {
         None | Some("false") => false,
         Some("true") => true,
         Some(_) => return Err(ApiError::bad_request("line must be true or false")),
