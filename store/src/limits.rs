@@ -28,6 +28,9 @@ impl Limit {
     /// `period / count`. The database's clock decides, so every replica agrees. Nobody waits for the
     /// disk: a crash of the database may forget what was counted in the last moments before it.
     ///
+    /// An arrival twice as far ahead as it can be was noted before the clock went back. It counts as one
+    /// that leaves room for a single request: nobody waits until the time that it names comes again.
+    ///
     /// # Errors
     /// [`Limited::TooMany`] with the time until there is room; or the database is away.
     pub async fn take(self, pool: &PgPool, key: &[u8; 32]) -> Result<(), Limited> {
@@ -36,8 +39,8 @@ impl Limit {
             r#"with quick as materialized (select set_config('synchronous_commit', 'off', true))
                insert into rate_limit as r (key, arrival) select $1, clock_timestamp() + $2 from quick
                on conflict (key) do update
-                  set arrival = greatest(r.arrival, clock_timestamp()) + $2
-                where r.arrival <= clock_timestamp() + $3 - $2
+                  set arrival = least(greatest(r.arrival, clock_timestamp()), clock_timestamp() + $3 - $2) + $2
+                where r.arrival <= clock_timestamp() + $3 - $2 or r.arrival > clock_timestamp() + 2 * $3
                returning 1 as "one!""#,
             key,
             interval(spacing),
@@ -89,9 +92,9 @@ impl Limit {
             .fetch_all(&mut *transaction)
             .await?;
         let wait = sqlx::query_scalar!(
-            r#"select max(extract(epoch from r.arrival - clock_timestamp() - l.period + l.spacing))::float8 as "wait!"
+            r#"select coalesce(max(extract(epoch from r.arrival - clock_timestamp() - l.period + l.spacing)), 0)::float8 as "wait!"
                  from unnest($1::bytea[], $2::interval[], $3::interval[]) as l(key, spacing, period)
-                 join rate_limit r on r.key = l.key"#,
+                 join rate_limit r on r.key = l.key and r.arrival <= clock_timestamp() + 2 * l.period"#,
             &keys,
             &spacings,
             &periods,
@@ -103,11 +106,14 @@ impl Limit {
             return Err(Limited::TooMany { retry_after: Duration::from_secs_f64(wait.clamp(1.0, 86_400.0)) });
         }
         sqlx::query!(
-            r#"update rate_limit r set arrival = greatest(r.arrival, clock_timestamp()) + l.spacing
-                 from unnest($1::bytea[], $2::interval[]) as l(key, spacing)
+            r#"update rate_limit r
+                  set arrival = least(greatest(r.arrival, clock_timestamp()), clock_timestamp() + l.period - l.spacing)
+                              + l.spacing
+                 from unnest($1::bytea[], $2::interval[], $3::interval[]) as l(key, spacing, period)
                 where r.key = l.key"#,
             &keys,
             &spacings,
+            &periods,
         )
         .execute(&mut *transaction)
         .await?;

@@ -7,6 +7,7 @@
     reason = "tests panic when something is wrong: that is what they are for"
 )]
 
+mod certificate;
 pub mod client;
 pub mod clock;
 pub mod gate;
@@ -26,6 +27,7 @@ mod watch;
 
 use std::time::{Duration, Instant};
 
+pub use certificate::certify;
 pub use client::{Answer, Client, Console, Login};
 pub use clock::FakeClock;
 pub use gate::Gate;

@@ -2,13 +2,14 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use serde_json::{Value, json};
 
 use crate::{
+    certificate::certify,
     eventually,
     scratch::{Guarded, Scratch},
 };
@@ -218,21 +219,4 @@ impl Mail {
         let is_code = |line: &&str| line.len() == 6 && line.bytes().all(|byte| byte.is_ascii_digit());
         self.text().lines().find(is_code).map(str::to_owned)
     }
-}
-
-/// An authority, and a certificate for `name` that it vouches for.
-fn certify(directory: &Path, name: &str) {
-    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
-    let openssl = |arguments: &[&str]| {
-        let mut command = Command::new("openssl");
-        command.current_dir(directory).args(["req", "-x509"]).args(key).args(arguments).stdin(Stdio::null());
-        let output = command.output().expect("openssl is installed");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    };
-    openssl(&["-subj", "/CN=authority", "-keyout", "authority.key", "-out", "authority.pem"]);
-    let (subject, alternative) = (format!("/CN={name}"), format!("subjectAltName=DNS:{name}"));
-    let signed =
-        ["-CA", "authority.pem", "-CAkey", "authority.key", "-keyout", "server.key", "-out", "server.pem"];
-    let end = ["-subj", &subject, "-addext", &alternative, "-addext", "basicConstraints=critical,CA:FALSE"];
-    openssl(&[&signed[..], &end[..]].concat());
 }

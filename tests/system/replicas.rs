@@ -1,6 +1,8 @@
 //! Several replicas that hear each other by a real NATS server: a revocation is effective everywhere at
 //! once, and NATS may do what it likes without one yes too many.
 
+mod nats;
+
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -374,7 +376,7 @@ fn text(content: &[u8]) -> String {
     String::from_utf8_lossy(content).into_owned()
 }
 
-/// With a password, in its own settings or in the URL; with a wrong one it is as if there were none.
+/// With a password, in its own settings or in the URL.
 #[tokio::test]
 async fn a_nats_server_that_asks_who_it_is_is_told() {
     let nats = NatsServer::start(&["--user", "tally", "--pass", "hunter2hunter2"]).await;

@@ -2,9 +2,13 @@
 //!
 //! It is fast or it is not there. Whatever is lost on the way, at either end, the next renewal finds.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr, Subscriber, connection::State};
+use async_nats::{Client, ConnectOptions, Event, Server, ServerAddr, Subscriber, connection::State};
 use futures::{FutureExt, StreamExt};
 use rand::RngExt;
 use tally_events::seal::Key;
@@ -89,6 +93,8 @@ impl Nats {
     pub async fn connect(settings: NatsSettings, key: &Key) -> Result<Self, NatsError> {
         let missed = Arc::new(Notify::new());
         let notify = missed.clone();
+        let obstacle = Arc::new(Obstacle::default());
+        let gone = obstacle.clone();
         let options = ConnectOptions::new()
             .name("tallystick")
             .no_echo()
@@ -97,7 +103,16 @@ impl Nats {
             .connection_timeout(CONNECT_TIMEOUT)
             .ping_interval(PING_INTERVAL)
             .reconnect_delay_callback(delay)
+            // Asked before every round of tries: nothing else is told what the last one met. Which server
+            // is tried stays as it is.
+            .reconnect_to_server_callback(move |servers, _| {
+                obstacle.met(&servers);
+                std::future::ready(None)
+            })
             .event_callback(move |event| {
+                if matches!(event, Event::Connected) {
+                    gone.over();
+                }
                 if tell(&event) {
                     notify.notify_one();
                 }
@@ -179,12 +194,44 @@ fn tell(event: &Event) -> bool {
             tracing::warn!("NATS sent more than this replica took: it reads the log");
         }
         Event::ServerError(error) => tracing::warn!(%error, "NATS says no"),
-        Event::ClientError(error) => {
-            tracing::warn!(%error, "NATS is not reached");
-        }
+        // Why it is not reached is told by the obstacle, with its cause.
+        Event::ClientError(error) => tracing::debug!(%error, "NATS is not reached"),
         Event::LameDuckMode | Event::Draining | Event::Closed => tracing::info!(%event, "NATS stops"),
     }
     matches!(event, Event::Connected | Event::Disconnected | Event::SlowConsumer(_))
+}
+
+/// What keeps NATS from being reached: told when it is met, and again when it is another.
+#[derive(Default)]
+struct Obstacle(Mutex<Option<String>>);
+
+impl Obstacle {
+    fn met(&self, servers: &[Server]) {
+        let Some(error) = servers.iter().find_map(|server| server.last_error.clone()) else { return };
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.as_ref() != Some(&error) {
+            tracing::warn!(%error, "{}", advice(&error));
+            *told = Some(error);
+        }
+    }
+
+    fn over(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// What to do about it, by the words of the library, of TLS and of the server.
+fn advice(error: &str) -> &'static str {
+    let speaks_of = |words: &[&str]| words.iter().any(|word| error.contains(word));
+    if speaks_of(&["authorization violation", "signing nonce"]) {
+        "NATS does not accept who this is: NATS_USER and NATS_PASSWORD, NATS_NKEY or NATS_CREDS must show a user that it knows"
+    } else if speaks_of(&["peer certificate"]) {
+        "NATS shows no certificate that is trusted here: NATS_CA must hold the authority that signed it, and NATS_URL a name that stands in it"
+    } else if speaks_of(&["corrupt message"]) {
+        "NATS does not speak TLS there: NATS_URL must lead to a server that does, or NATS_CA be unset and NATS_URL begin with nats://"
+    } else {
+        "NATS is not reached: NATS_URL must lead to a server that runs"
+    }
 }
 
 async fn tell_of_absence(client: Client) {

@@ -79,6 +79,32 @@ async fn room_comes_back_one_by_one_and_never_more_than_there_was() {
     pass(7).await;
 }
 
+/// A clock that was ahead, and is set right, closes no door for as long as it was ahead: one passes at
+/// once, and the others one by one.
+#[tokio::test]
+async fn a_clock_that_goes_back_leaves_room() {
+    let log = Log::new().await;
+    let pool = log.pool();
+    let once = Limit { count: 1, period: Duration::from_secs(60) };
+    let (many, one) = ((LIMIT, [8; 32]), (once, [9; 32]));
+    Limit::take_all(&pool, &[many, one]).await.unwrap();
+    let back = async || {
+        let back = "update rate_limit set arrival = arrival + make_interval(hours => 6)";
+        sqlx::query(back).execute(&pool).await.unwrap();
+    };
+    back().await;
+    LIMIT.take(&pool, &many.1).await.unwrap();
+    once.take(&pool, &one.1).await.unwrap();
+    back().await;
+    Limit::take_all(&pool, &[many, one]).await.unwrap();
+    for (limit, key) in [many, one] {
+        let spacing = limit.period.as_secs_f64() / f64::from(limit.count);
+        let refused = limit.take(&pool, &key).await.unwrap_err();
+        let Limited::TooMany { retry_after } = refused else { panic!("{refused:?}") };
+        assert!((spacing - 30.0..=spacing).contains(&retry_after.as_secs_f64()), "{retry_after:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_limit_of_one_lets_one_pass() {
     let log = Log::new().await;

@@ -1,24 +1,33 @@
 //! Replicas of one database that hear each other by NATS, each behind lines of its own to both.
 
-use std::time::{Duration, Instant};
+use std::{
+    ffi::OsString,
+    process::Stdio,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 use tally_tests::{
-    Answer, Client, FakeClock, Line, NatsServer, Server, TempPostgres, client::answer, eventually, line,
+    Client, FakeClock, Line, NatsServer, Server, TempPostgres, client::answer, eventually, line,
 };
+use tokio::{process::Command, time::timeout};
 
+use super::subject::{Host, open_workspace, text};
 use crate::{
     faults::{
         given,
         site::{CODE, Door, external_settings},
     },
-    support::{BINARY, address},
+    support::{BINARY, address, expect},
 };
 
 /// Whoever waits for leases waits longer than this.
 const FAST: Duration = Duration::from_millis(900);
+/// The operator gives up a command after this.
+const OPERATOR_TIMEOUT: Duration = Duration::from_secs(8);
 
 pub struct Cluster {
     pub replicas: Vec<Replica>,
@@ -33,6 +42,10 @@ pub struct Replica {
     pub nats: Line,
     pub postgres: Line,
 }
+
+/// Who commands at one replica: its binary, with its settings.
+#[derive(Clone)]
+pub struct Operator(Arc<(OsString, Vec<(OsString, OsString)>)>);
 
 /// Who goes by a clock that jumps.
 #[derive(Default)]
@@ -76,8 +89,9 @@ impl Cluster {
         Self { replicas, nats, postgres, clocks }
     }
 
-    pub fn doors(&self) -> Vec<Door> {
-        self.replicas.iter().map(|replica| replica.door.clone()).collect()
+    pub fn doors(&self) -> Vec<(Door, Operator)> {
+        let operator = |replica: &Replica| Operator::of(&replica.server);
+        self.replicas.iter().map(|replica| (replica.door.clone(), operator(replica))).collect()
     }
 
     /// Waits until a revocation no longer waits for leases: everybody hears everybody.
@@ -107,14 +121,37 @@ impl Replica {
     }
 }
 
+impl Operator {
+    fn of(server: &Server) -> Self {
+        let command = server.command(&[]);
+        let settings = command.get_envs().filter_map(|(name, value)| Some((name.into(), value?.into())));
+        Self(Arc::new((command.get_program().into(), settings.collect())))
+    }
+
+    /// Closes an account; whether the command said that no credential of it works any more.
+    pub async fn suspends(&self, user: &str) -> bool {
+        let (binary, settings) = &*self.0;
+        let mut command = Command::new(binary);
+        command.env_clear().envs(settings.iter().cloned()).args(["user", "suspend", user]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        matches!(timeout(OPERATOR_TIMEOUT, command.status()).await, Ok(Ok(status)) if status.success())
+    }
+}
+
 /// Somebody new logs in, at once: their session.
 pub async fn log_in(client: &Client) -> String {
     let email = address("racer");
-    let sent = answer(client.post("/auth/send-code", &json!({ "email": email }))).await;
-    assert_eq!(sent.status, 200, "{}", sent.text);
-    let Answer { status, text, .. } =
-        answer(client.post("/auth/verify-code", &json!({ "email": email, "code": CODE }))).await;
-    assert_eq!(status, 200, "{text}");
-    let body: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    body["token"].as_str().expect("a token").to_owned()
+    expect(200, client.post("/auth/send-code", &json!({ "email": email }))).await;
+    let login = client.post("/auth/verify-code", &json!({ "email": email, "code": CODE }));
+    text(&expect(200, login).await.json(), "token")
+}
+
+/// Somebody new, with a workspace.
+pub async fn settle(client: &Client) -> Host {
+    let session = log_in(client).await;
+    let open = client.post("/api/workspaces", &open_workspace()).bearer_auth(&session);
+    let home = text(&expect(201, open).await.json(), "id");
+    let share = client.post(&format!("/api/workspaces/{home}/share-links"), &json!({}));
+    let link = text(&expect(201, share.bearer_auth(&session)).await.json(), "code");
+    Host { session, home, link }
 }

@@ -10,7 +10,7 @@ use tally_tests::{Condition, Line, client::answer, eventually, line::Way, postgr
 
 use super::{
     cluster::{Cluster, Replica},
-    judge::Blackout,
+    judge::{Blackout, Trouble},
 };
 use crate::support::{log_lines, now, timestamp};
 
@@ -88,6 +88,10 @@ impl Fault {
     /// Whether nothing but NATS is broken: people can do everything.
     pub const fn is_of_nats(self) -> bool {
         matches!(self, Self::KillNats | Self::StopNats | Self::ToNats(_) | Self::Messages)
+    }
+
+    pub const fn is_of_clocks(self) -> bool {
+        matches!(self, Self::ReplicaClock(_) | Self::PostgresClock(_))
     }
 
     /// Whether its victims hear nothing of the database.
@@ -179,8 +183,8 @@ impl Broken {
 }
 
 impl Lasting {
-    /// Mends it; what could not hear the database meanwhile, and for how long.
-    pub async fn mend(self, cluster: &mut Cluster) -> Vec<Blackout> {
+    /// Mends it; who could not hear what meanwhile, and for how long.
+    pub async fn mend(self, cluster: &mut Cluster) -> Trouble {
         let Self { fault, victims, frozen, since } = self;
         let to = Instant::now();
         match fault {
@@ -201,7 +205,10 @@ impl Lasting {
             Fault::ReplicaClock(_) | Fault::PostgresClock(_) => fault.shift(cluster, 0).await,
         }
         let hidden = victims.into_iter().filter(|_| fault.hides_the_database());
-        hidden.map(|replica| Blackout { replica, from: since, to }).collect()
+        let blackouts = hidden.map(|replica| Blackout { replica, from: since, to }).collect();
+        // Without NATS they read what is committed.
+        let deaf = (!fault.is_of_nats()).then(|| (since, Instant::now()));
+        Trouble { deaf, blackouts }
     }
 }
 

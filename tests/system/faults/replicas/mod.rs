@@ -1,16 +1,20 @@
-//! Several replicas, and everything between them breaks while tokens are revoked: none is accepted once
-//! its revocation was said to be effective, and none that was not revoked is refused.
+//! Several replicas, and everything between them breaks while people revoke in every way there is: nothing
+//! is accepted once its revocation was said to be effective, and nothing that was not revoked is refused.
 //!
 //! Each fault once by default. `make chaos FAULTS=replicas REVOCATIONS=10000` repeats them until so many
-//! tokens were revoked in all, and prints the table of `docs/reliability.md`.
+//! revocations were made in all, and prints the tables of `docs/reliability.md`.
 
+mod ask;
 mod cluster;
 mod fault;
 mod judge;
+mod listen;
 mod race;
+mod subject;
 mod table;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -25,11 +29,13 @@ use tally_tests::FakeClock;
 use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
 
 use self::{
-    cluster::{Clocks, Cluster, log_in},
+    ask::{Question, verdict},
+    cluster::{Clocks, Cluster, log_in, settle},
     fault::{Broken, Fault, Jump},
     judge::Tally,
-    race::{Case, Racer, Told, verdict},
-    table::Row,
+    race::{Case, Deck, Race, Racer, Told},
+    subject::{Host, Kind},
+    table::{Row, conclude_kind},
 };
 use super::{given, judge::assert_log_whole, seed};
 
@@ -89,7 +95,7 @@ async fn clocks_jump() {
     suffer(&CLOCKS, clocks).await;
 }
 
-/// How many tokens are to be revoked in all; none: each fault comes once.
+/// How many revocations there are to be in all; none: each fault comes once.
 fn revocations() -> Option<usize> {
     given("TALLY_FAULT_REVOCATIONS").map(|text| text.parse().expect("a number"))
 }
@@ -108,6 +114,7 @@ async fn suffer(faults: &[Fault], clocks: Clocks) {
         row.conclude();
         wrong.extend(row.tally.wrong.into_iter().map(|what| format!("{}: {what}", fault.name())));
     }
+    Kind::ALL.into_iter().for_each(|kind| conclude_kind(kind, course.kinds.get(&kind)));
     wrong.iter().for_each(|what| println!("{what}"));
     assert!(wrong.is_empty(), "{} findings, the first: {}", wrong.len(), wrong[0]);
     course.conclude().await;
@@ -117,10 +124,11 @@ async fn suffer(faults: &[Fault], clocks: Clocks) {
 struct Course {
     cluster: Cluster,
     dice: StdRng,
-    /// Everybody's session.
-    sessions: Vec<String>,
-    /// What nobody ever revokes.
-    standing: Vec<String>,
+    hosts: Vec<Host>,
+    deck: Deck,
+    /// About what nobody ever revokes.
+    standing: Vec<Question>,
+    kinds: BTreeMap<Kind, Tally>,
 }
 
 /// Racers under way.
@@ -133,28 +141,29 @@ struct Load {
 impl Course {
     async fn new(racers: usize, cluster: Cluster, seed: u64) -> Self {
         let client = cluster.replicas[0].door.client();
-        let mut sessions = Vec::new();
+        let (mut hosts, mut standing) = (Vec::new(), Vec::new());
         for _ in 0..racers {
-            sessions.push(log_in(&client).await);
+            let host = settle(&client).await;
+            let (_, token) = client.mint(&host.session, "standing").await;
+            standing.extend([&host.session, &token].map(|credential| Question::of_credential(credential)));
+            standing.push(Question::new(&format!("/api/workspaces/{}", host.home), &token, 404));
+            hosts.push(host);
         }
-        let mut standing = sessions.clone();
-        for session in &sessions {
-            standing.push(client.mint(session, "standing").await.1);
-        }
-        cluster.is_fast(&sessions[0]).await;
-        Self { cluster, dice: StdRng::seed_from_u64(seed), sessions, standing }
+        cluster.is_fast(&hosts[0].session).await;
+        let (deck, kinds) = (Deck::default(), BTreeMap::new());
+        Self { cluster, dice: StdRng::seed_from_u64(seed), hosts, deck, standing, kinds }
     }
 
     /// All is well, something is broken, it is mended, and all is well again.
     async fn round(&mut self, fault: Fault, row: &mut Row) {
-        let load = self.load();
+        let load = self.load(fault);
         sleep(Duration::from_millis(self.dice.random_range(300..600))).await;
         let lasts = Duration::from_millis(self.dice.random_range(1500..3500));
         let lasting = fault.begin(&mut self.cluster, &mut self.dice).await;
         let until = Instant::now() + lasts;
         let came = if fault.is_of_nats() { self.log_in_everywhere().await } else { Vec::new() };
         sleep(until.saturating_duration_since(Instant::now())).await;
-        let blackouts = lasting.mend(&mut self.cluster).await;
+        let trouble = lasting.mend(&mut self.cluster).await;
         let works = self.works(&came, &mut row.tally).await;
         sleep(Duration::from_millis(300)).await;
         let mut cases = Vec::new();
@@ -164,42 +173,52 @@ impl Course {
                 Told::Wrong(what) => row.tally.wrong.push(what),
             }
         }
-        cases.iter().for_each(|case| row.tally.judge(case, &blackouts));
+        for case in &cases {
+            let tally = Tally::of(case, &trouble);
+            row.tally.add(&tally);
+            self.kinds.entry(case.kind).or_default().add(&tally);
+        }
         self.stay_refused(&cases, &mut row.tally).await;
-        let is_fast = self.cluster.is_fast(&self.sessions[0]).await;
+        let is_fast = self.cluster.is_fast(&self.hosts[0].session).await;
         row.round(works, is_fast);
     }
 
-    fn load(&mut self) -> Load {
+    fn load(&mut self, fault: Fault) -> Load {
         let (sender, told) = mpsc::unbounded_channel();
-        let (doors, stop) = (Arc::from(self.cluster.doors()), Arc::new(AtomicBool::new(false)));
-        let racer =
-            |session: &String, seed| Racer::new(Arc::clone(&doors), session.clone(), sender.clone(), seed);
-        let racers =
-            self.sessions.iter().map(|session| racer(session, self.dice.random()).race(stop.clone()));
-        Load { racers: racers.map(tokio::spawn).collect(), stop, told }
+        let race = Arc::new(Race {
+            replicas: self.cluster.doors(),
+            told: sender,
+            deck: self.deck.clone(),
+            clocks_jump: fault.is_of_clocks(),
+        });
+        let stop = Arc::new(AtomicBool::new(false));
+        let racers = self.hosts.iter().map(|host| {
+            let racer = Racer::new(host.clone(), race.clone(), self.dice.random());
+            tokio::spawn(racer.race(stop.clone()))
+        });
+        Load { racers: racers.collect(), stop, told }
     }
 
     /// Without NATS people come and mint as ever, by every replica: what they are given.
-    async fn log_in_everywhere(&self) -> Vec<String> {
+    async fn log_in_everywhere(&self) -> Vec<Question> {
         let mut came = Vec::new();
         for replica in &self.cluster.replicas {
             let client = replica.door.client();
             let session = log_in(&client).await;
             let (_, token) = client.mint(&session, "laptop").await;
-            came.extend([session, token]);
+            came.extend([session, token].map(|credential| Question::of_credential(&credential)));
         }
         came
     }
 
     /// Waits until whatever was not revoked works everywhere; how long that took.
-    async fn works(&self, came: &[String], tally: &mut Tally) -> Duration {
+    async fn works(&self, came: &[Question], tally: &mut Tally) -> Duration {
         let mended = Instant::now();
         let each = self.cluster.replicas.iter().enumerate().map(async |(number, replica)| {
             let mut wrong = Vec::new();
-            for credential in self.standing.iter().chain(came) {
+            for question in self.standing.iter().chain(came) {
                 let left = RECOVERY.saturating_sub(mended.elapsed());
-                match verdict(&replica.door, credential, left).await {
+                match verdict(&replica.door, question, left).await {
                     Some(200) => {}
                     found => wrong.push(format!("replica {number} says {found:?} of what nobody revoked")),
                 }
@@ -215,9 +234,12 @@ impl Course {
         let each = self.cluster.replicas.iter().enumerate().map(async |(number, replica)| {
             let mut wrong = Vec::new();
             for case in cases.iter().filter(|case| case.is_revoked()) {
-                match verdict(&replica.door, &case.token, RECOVERY).await {
-                    Some(401) => {}
-                    found => wrong.push(format!("replica {number} says {found:?} of {}, revoked", case.id)),
+                match verdict(&replica.door, &case.question, RECOVERY).await {
+                    Some(no) if no == case.question.no => {}
+                    found => {
+                        let Case { kind, id, .. } = case;
+                        wrong.push(format!("replica {number} says {found:?} of {kind:?} {id}, revoked"));
+                    }
                 }
             }
             wrong

@@ -1,8 +1,8 @@
-//! Racers: each mints a token, has every replica asked for it without a pause worth the name, revokes it by
-//! any of them, and goes on asking. All of it is written down with its times, and judged later.
+//! Racers: each makes something that can be revoked, has every replica asked for it without a pause worth
+//! the name and follows a workspace with it, revokes it by any of them, and goes on asking. All of it is
+//! written down with its times, and judged later.
 
 use std::{
-    io,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -11,53 +11,51 @@ use std::{
 };
 
 use futures::future::join_all;
-use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use reqwest::{Method, RequestBuilder};
-use serde_json::json;
-use tally_tests::Answer;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
-    sync::mpsc,
-    task::JoinHandle,
-    time::{sleep, timeout},
+use rand::{
+    RngExt, SeedableRng,
+    rngs::StdRng,
+    seq::{IndexedRandom, SliceRandom},
 };
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+use tally_tests::Answer;
+use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
 
+use super::{
+    ask::{Asked, Asker, Question},
+    cluster::Operator,
+    listen::{Heard, listen},
+    subject::{Call, Host, Kind, Subject},
+};
 use crate::faults::site::Door;
 
-/// Between two questions of one connection.
-const PAUSE: Duration = Duration::from_millis(3);
 /// How long all are asked on after the revocation is effective.
 const TAIL: Duration = Duration::from_millis(12);
-/// Longer than any replica is stopped: what it says when it goes on is to be heard.
-const ASK_TIMEOUT: Duration = Duration::from_secs(12);
 /// After this a racer turns to another replica.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(3);
 /// A revocation has been tried everywhere by then, and all is mended.
 const REVOKE_DEADLINE: Duration = Duration::from_secs(60);
 
-/// One token, from its minting until nobody waits for an answer about it.
+/// One thing, from its making until nobody waits for an answer about it.
 pub struct Case {
+    pub kind: Kind,
     pub id: String,
-    pub token: String,
+    pub question: Question,
     pub asked: Vec<Asked>,
+    pub heard: Vec<Heard>,
     pub attempts: Vec<Attempt>,
+    /// The position of an event in the workspace that is followed, committed when it was revoked.
+    pub afterwards: Option<i64>,
 }
 
 impl Case {
-    pub fn is_revoked(&self) -> bool {
-        self.attempts.iter().any(|attempt| attempt.effective)
+    pub fn effective(&self) -> Option<&Attempt> {
+        self.attempts.iter().find(|attempt| attempt.outcome == Outcome::Effective)
     }
-}
 
-/// What one replica was asked about the token.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked {
-    pub replica: usize,
-    pub start: Instant,
-    pub end: Instant,
-    /// The status; none when no answer came.
-    pub answer: Option<u16>,
+    pub fn is_revoked(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.outcome != Outcome::Unknown)
+    }
 }
 
 /// One call to revoke it.
@@ -66,8 +64,17 @@ pub struct Attempt {
     pub replica: usize,
     pub start: Instant,
     pub end: Instant,
-    /// Whether it was said that no replica accepts it any more.
-    pub effective: bool,
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was said that no replica accepts it any more.
+    Effective,
+    /// An earlier call without an answer had done it; that it is effective was not said.
+    Gone,
+    /// No answer, or 503.
+    Unknown,
 }
 
 /// What racers say.
@@ -77,121 +84,189 @@ pub enum Told {
     Wrong(String),
 }
 
+/// What is to be revoked next. All draw from one, so that no kind is left out for long.
+#[derive(Clone, Default)]
+pub struct Deck(Arc<Mutex<Vec<Kind>>>);
+
+impl Deck {
+    fn draw(&self, dice: &mut StdRng) -> Kind {
+        let mut deck = self.0.lock().unwrap();
+        if deck.is_empty() {
+            deck.extend(Kind::ALL.into_iter().flat_map(|kind| [kind].repeat(kind.weight())));
+            deck.shuffle(dice);
+        }
+        deck.pop().expect("it was filled")
+    }
+}
+
+/// What all racers of a round share.
+pub struct Race {
+    pub replicas: Vec<(Door, Operator)>,
+    pub told: mpsc::UnboundedSender<Told>,
+    pub deck: Deck,
+    /// Whether a clock jumps meanwhile: it may then be too late for a code that was just sent.
+    pub clocks_jump: bool,
+}
+
 /// Somebody with a session, who does it again and again.
 pub struct Racer {
-    doors: Arc<[Door]>,
-    session: String,
-    told: mpsc::UnboundedSender<Told>,
+    pub host: Host,
+    race: Arc<Race>,
     dice: StdRng,
 }
 
 impl Racer {
-    pub fn new(doors: Arc<[Door]>, session: String, told: mpsc::UnboundedSender<Told>, seed: u64) -> Self {
-        Self { doors, session, told, dice: StdRng::seed_from_u64(seed) }
+    pub fn new(host: Host, race: Arc<Race>, seed: u64) -> Self {
+        Self { host, race, dice: StdRng::seed_from_u64(seed) }
     }
 
     pub async fn race(mut self, stop: Arc<AtomicBool>) {
         while !stop.load(Ordering::SeqCst) {
-            match self.mint().await {
-                Some((id, token)) => self.race_for(id, token).await,
+            let kind = self.race.deck.draw(&mut self.dice);
+            match self.make(kind).await {
+                Some(subject) => self.race_for(subject).await,
                 None => sleep(Duration::from_millis(50)).await,
             }
         }
     }
 
-    async fn race_for(&mut self, id: String, token: String) {
+    async fn race_for(&mut self, subject: Subject) {
         let (asked, halt) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let doors = self.doors.clone();
+        let race = self.race.clone();
         let all = || {
-            doors.iter().enumerate().map(|(replica, door)| Asker {
-                replica,
-                door: door.clone(),
-                token: token.clone(),
-                asked: asked.clone(),
-                connection: None,
+            race.replicas.iter().enumerate().map(|(replica, (door, _))| {
+                Asker::new(replica, door.clone(), subject.question.clone(), asked.clone())
             })
         };
         let mut askers: Vec<JoinHandle<()>> =
             all().map(|asker| tokio::spawn(asker.hammer(halt.clone()))).collect();
+        let followed = subject.followed.iter();
+        let listeners: Vec<_> = followed
+            .flat_map(|followed| {
+                race.replicas.iter().enumerate().map(move |replica| (replica, followed.clone()))
+            })
+            .map(|((replica, (door, _)), followed)| {
+                tokio::spawn(listen(replica, door.clone(), followed.workspace, followed.credential))
+            })
+            .collect();
         // The first answers are looked up, the later ones remembered; sometimes none is there yet.
         let before = Duration::from_micros(self.dice.random_range(0..20_000));
         sleep(before).await;
-        let attempts = self.revoke(&id).await;
+        let attempts = self.revoke(&subject).await;
         // Whoever still waits for an answer, such as that of a replica that is stopped, cannot ask.
         askers.extend(all().map(|asker| tokio::spawn(asker.ask_once())));
+        let follows_home = subject.followed.as_ref().is_some_and(|it| it.workspace == self.host.home);
+        let afterwards = follows_home.then(|| tokio::spawn(self.change_home()));
         sleep(TAIL).await;
         halt.store(true, Ordering::SeqCst);
-        let told = self.told.clone();
+        let told = self.race.told.clone();
+        let Subject { kind, id, question, .. } = subject;
         tokio::spawn(async move {
             join_all(askers).await;
             let asked = std::mem::take(&mut *asked.lock().unwrap());
+            let heard = join_all(listeners).await.into_iter();
+            let heard = heard.filter_map(|heard| heard.expect("no listener panics")).collect();
+            let afterwards = match afterwards {
+                Some(change) => change.await.expect("no panic"),
+                None => None,
+            };
             // Nobody listens any more when a test has failed.
-            drop(told.send(Told::Case(Case { id, token, asked, attempts })));
+            drop(told.send(Told::Case(Case { kind, id, question, asked, heard, attempts, afterwards })));
         });
     }
 
     /// Revokes by one replica after the other until one says that it is effective.
-    async fn revoke(&mut self, id: &str) -> Vec<Attempt> {
+    async fn revoke(&mut self, subject: &Subject) -> Vec<Attempt> {
         let deadline = Instant::now() + REVOKE_DEADLINE;
-        let mut attempts = Vec::new();
+        let mut attempts: Vec<Attempt> = Vec::new();
         loop {
-            let (replica, request) = self.request(Method::DELETE, &format!("/api/tokens/{id}"));
+            let (replica, door, operator) = self.any();
             let start = Instant::now();
-            let answer = exchange(request).await;
-            let effective = match &answer {
-                Some(answer) if answer.status == 204 => {
-                    if answer.header("x-revocation") != Some("effective") {
-                        self.wrong(format!("a revocation is not said to be effective: {:?}", answer.headers));
+            let outcome = match &subject.call {
+                Call::Suspend { user } if operator.suspends(user).await => Outcome::Effective,
+                Call::Suspend { .. } => Outcome::Unknown,
+                Call::Http { success, .. } => {
+                    let request = subject.call.request(&door).expect("it is one");
+                    let may_be_gone = subject.kind.vanishes() && !attempts.is_empty();
+                    match exchange(request).await {
+                        Some(answer) if answer.status == *success => {
+                            if answer.header("x-revocation") != Some("effective") {
+                                self.wrong(format!(
+                                    "{:?} is not effective: {:?}",
+                                    subject.kind, answer.headers
+                                ));
+                            }
+                            Outcome::Effective
+                        }
+                        Some(answer) if answer.status == 404 && may_be_gone => Outcome::Gone,
+                        Some(answer) if answer.status != 503 => {
+                            let Answer { status, text, .. } = answer;
+                            self.wrong(format!("{:?} by replica {replica}: {status} {text}", subject.kind));
+                            Outcome::Unknown
+                        }
+                        Some(_) | None => Outcome::Unknown,
                     }
-                    true
                 }
-                Some(answer) if answer.status != 503 => {
-                    self.wrong(format!(
-                        "a revocation by replica {replica}: {} {}",
-                        answer.status, answer.text
-                    ));
-                    false
-                }
-                Some(_) | None => false,
             };
-            attempts.push(Attempt { replica, start, end: Instant::now(), effective });
-            if effective {
+            attempts.push(Attempt { replica, start, end: Instant::now(), outcome });
+            if outcome != Outcome::Unknown {
                 return attempts;
             }
             if Instant::now() > deadline {
-                self.wrong(format!("token {id} cannot be revoked"));
+                self.wrong(format!("{:?}: {} cannot be revoked", subject.kind, subject.id));
                 return attempts;
             }
             sleep(Duration::from_millis(20)).await;
         }
     }
 
-    async fn mint(&mut self) -> Option<(String, String)> {
-        let (replica, request) = self.request(Method::POST, "/api/tokens");
-        let answer = exchange(request.json(&json!({ "name": "laptop" }))).await?;
+    /// An event in the home workspace: its position, if that is known.
+    fn change_home(&mut self) -> impl Future<Output = Option<i64>> + use<> {
+        let (_, door, _) = self.any();
+        let path = format!("/api/workspaces/{}", self.host.home);
+        let change = json!({ "description": format!("{}", self.dice.random::<u64>()) });
+        let request =
+            door.client().request(Method::PATCH, &path).bearer_auth(&self.host.session).json(&change);
+        async move {
+            let answer = exchange(request).await.filter(|answer| answer.status == 200)?;
+            answer.header("x-log-position")?.parse().ok()
+        }
+    }
+
+    /// Asks any replica to do something: the answer's body. None: it could not just now.
+    pub async fn call(
+        &mut self,
+        method: Method,
+        path: &str,
+        credential: Option<&str>,
+        body: Value,
+    ) -> Option<Value> {
+        let (replica, door, _) = self.any();
+        let mut request = door.client().request(method.clone(), path).json(&body);
+        if let Some(credential) = credential {
+            request = request.bearer_auth(credential);
+        }
+        let answer = exchange(request).await?;
         match answer.status {
-            201 => {
-                let body = answer.json();
-                let field = |name: &str| body[name].as_str().expect("a text").to_owned();
-                Some((field("id"), field("token")))
-            }
+            200..300 => Some(answer.json()),
             503 => None,
+            400 if self.race.clocks_jump && path == "/auth/verify-code" => None,
             status => {
-                self.wrong(format!("a mint by replica {replica}: {status} {}", answer.text));
+                self.wrong(format!("{method} {path} by replica {replica}: {status} {}", answer.text));
                 None
             }
         }
     }
 
-    /// A request to any of the replicas, and which it is.
-    fn request(&mut self, method: Method, path: &str) -> (usize, RequestBuilder) {
-        let doors: Vec<(usize, &Door)> = self.doors.iter().enumerate().collect();
-        let (replica, door) = doors.choose(&mut self.dice).expect("there are replicas");
-        (*replica, door.client().request(method, path).bearer_auth(&self.session))
+    /// Any of the replicas, and which it is.
+    fn any(&mut self) -> (usize, Door, Operator) {
+        let replicas: Vec<_> = self.race.replicas.iter().enumerate().collect();
+        let (replica, (door, operator)) = replicas.choose(&mut self.dice).expect("there are replicas");
+        (*replica, door.clone(), operator.clone())
     }
 
     fn wrong(&self, what: String) {
-        drop(self.told.send(Told::Wrong(what)));
+        drop(self.race.told.send(Told::Wrong(what)));
     }
 }
 
@@ -199,87 +274,4 @@ async fn exchange(request: RequestBuilder) -> Option<Answer> {
     let response = request.timeout(COMMAND_TIMEOUT).send().await.ok()?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     Some(Answer { status, headers, text: response.text().await.ok()? })
-}
-
-/// Asks one replica about one token, on a connection of its own.
-struct Asker {
-    replica: usize,
-    door: Door,
-    token: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
-    connection: Option<BufReader<TcpStream>>,
-}
-
-impl Asker {
-    async fn hammer(mut self, halt: Arc<AtomicBool>) {
-        while !halt.load(Ordering::SeqCst) {
-            self.ask().await;
-            sleep(PAUSE).await;
-        }
-    }
-
-    async fn ask_once(mut self) {
-        self.ask().await;
-    }
-
-    async fn ask(&mut self) {
-        if self.connection.is_none() {
-            let address = self.door.client().address().to_owned();
-            let Ok(Ok(stream)) = timeout(ASK_TIMEOUT, TcpStream::connect(address)).await else { return };
-            self.connection = Some(BufReader::new(stream));
-        }
-        let Some(connection) = &mut self.connection else { return };
-        let start = Instant::now();
-        let answer = timeout(ASK_TIMEOUT, verify(connection, &self.token)).await;
-        let answer = answer.ok().and_then(Result::ok);
-        let asked = Asked { replica: self.replica, start, end: Instant::now(), answer };
-        if answer.is_none() {
-            self.connection = None;
-        }
-        self.asked.lock().unwrap().push(asked);
-    }
-}
-
-/// What a replica says of a credential, in as few steps as HTTP allows: the status.
-async fn verify(connection: &mut BufReader<TcpStream>, credential: &str) -> io::Result<u16> {
-    let request = format!(
-        "GET /auth/verify HTTP/1.1\r\nhost: tally\r\nx-original-method: GET\r\nauthorization: Bearer {credential}\r\n\r\n"
-    );
-    connection.write_all(request.as_bytes()).await?;
-    let (mut status, mut length, mut line) = (None, 0, String::new());
-    loop {
-        line.clear();
-        if connection.read_line(&mut line).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let text = line.trim_end();
-        if status.is_none() {
-            status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
-        } else if let Some(value) = text.strip_prefix("content-length: ") {
-            length = value.parse().map_err(|_| io::ErrorKind::InvalidData)?;
-        } else if text.is_empty() {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    connection.read_exact(&mut body).await?;
-    status.ok_or_else(|| io::ErrorKind::InvalidData.into())
-}
-
-/// What a replica says of a credential once it knows: 503 and no answer are neither yes nor no. None:
-/// not within `limit`.
-pub async fn verdict(door: &Door, credential: &str, limit: Duration) -> Option<u16> {
-    let asking = async {
-        loop {
-            let address = door.client().address().to_owned();
-            if let Ok(stream) = TcpStream::connect(address).await
-                && let Ok(status) = verify(&mut BufReader::new(stream), credential).await
-                && status != 503
-            {
-                return status;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(limit, asking).await.ok()
 }

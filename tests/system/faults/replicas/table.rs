@@ -1,8 +1,9 @@
-//! What a fault cost, as a row of the second table in `docs/reliability.md`.
+//! What a fault cost, and what became of each kind of revocation, as rows of tables in
+//! `docs/reliability.md`.
 
 use std::time::Duration;
 
-use super::{super::report::add_row, judge::Tally};
+use super::{super::report::add_row, judge::Tally, subject::Kind};
 
 /// The sum over all rounds of one fault.
 pub struct Row {
@@ -35,7 +36,7 @@ impl Row {
     pub fn conclude(&self) {
         let tally = &self.tally;
         let row = format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} ms | {:.0} ms | {:.1} s | {:.1} s |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} s | {:.1} ms | {:.0} ms | {:.1} s | {:.1} s |",
             self.fault,
             self.replicas,
             self.rounds,
@@ -46,6 +47,8 @@ impl Row {
             tally.after,
             tally.accepted,
             tally.unavailable,
+            tally.sockets,
+            tally.socket_max.as_secs_f64(),
             tally.took_at(50).as_secs_f64() * 1000.0,
             tally.took_at(99).as_secs_f64() * 1000.0,
             self.works_max.as_secs_f64(),
@@ -55,4 +58,28 @@ impl Row {
         assert!(!tally.took.is_empty(), "{}: nothing was revoked, so nothing is shown", self.fault);
         assert!(tally.after > 0, "{}: nobody asked for what was revoked", self.fault);
     }
+}
+
+/// Prints what became of one kind, and adds it to the file that `TALLY_KINDS_REPORT` names.
+///
+/// # Panics
+/// When nothing was shown.
+pub fn conclude_kind(kind: Kind, tally: Option<&Tally>) {
+    let none = Tally::default();
+    let tally = tally.unwrap_or(&none);
+    let row = format!(
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+        kind.name(),
+        tally.took.len(),
+        tally.verifies,
+        tally.racing,
+        tally.near,
+        tally.after,
+        tally.accepted,
+        tally.unavailable,
+        tally.sockets,
+    );
+    add_row("TALLY_KINDS_REPORT", &row);
+    assert!(tally.after > 0, "{}: never revoked, or nobody asked for it", kind.name());
+    assert!(tally.sockets > 0 || kind == Kind::MemberDemoted, "{}: nobody listened", kind.name());
 }
