@@ -151,7 +151,7 @@ fn no_route_is_beside_the_list() {
     assert_eq!(
         by_hand,
         [
-            "routes = routes.route(path, handlers.clone());",
+            "*router = mem::take(router).route(path, handlers.clone());",
             ".fold(Router::new(), |routes, (path, handler)| routes.route(path, handler));",
         ]
     );
