@@ -66,12 +66,7 @@ pub async fn revoke(State(app): State<App>, parts: Parts, form: RequestForm) -> 
     let headers = match recognise(shown.expose()) {
         Some(Recognised::Token(_)) => revoke_token(&app, &shown, line, context).await?,
         Some(Recognised::Jwt) => end_session(&app, &shown, line, context).await?,
-        None if line => {
-            return Err(ApiError::bad_request(
-                "line goes with a token or a session's JWT: a refresh token ends its session alone",
-            ));
-        }
-        None => end_by_refresh_token(&app, &shown, context).await?,
+        None => end_by_refresh_token(&app, &shown, line, context).await?,
     };
     Ok((StatusCode::OK, headers.unwrap_or_default()).into_response())
 }
@@ -121,9 +116,15 @@ async fn end_session(
 async fn end_by_refresh_token(
     app: &App,
     shown: &Plaintext,
+    line: bool,
     context: RequestContext,
 ) -> Result<Option<HeaderMap>, ApiError> {
     let Some(shown) = RefreshToken::read(shown, app.keys().refresh_token()) else { return Ok(None) };
+    if line {
+        return Err(ApiError::bad_request(
+            "a refresh token ends its session alone: line goes with a token or a session's JWT",
+        ));
+    }
     let command = RevokeRefreshToken { shown };
     let done = app.execute(Principal::Anonymous, command, context, never).await?;
     Ok(Some(effective(&done)))
