@@ -279,12 +279,12 @@ impl Replica {
         let mut moved = inner.moved.subscribe();
         loop {
             let now = mono::now();
-            let (effective, roll_call, again) = {
+            let (effective, again) = {
                 let machine = inner.machine.read();
-                let effective = machine.effective(&barrier, now);
-                (effective, machine.roll_call(&barrier), machine.ask_again_at(&barrier, now))
+                let effective = machine.effective(&barrier, now).map(|by| (by, machine.roll_call(&barrier)));
+                (effective, machine.ask_again_at(&barrier, now))
             };
-            if let Some(by) = effective {
+            if let Some((by, roll_call)) = effective {
                 let waited = now.since(t0);
                 tracing::debug!(
                     event.position = position.0,

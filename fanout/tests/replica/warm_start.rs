@@ -160,11 +160,13 @@ async fn it_waits_for_a_database_that_hangs() {
     let ada = log_in(&store, "ada@example.org").await;
     insert_many(&store, ada.user).await;
     let mut blocker = store.pool().begin().await.unwrap();
-    // The statements wait, and are given up after a while.
     sqlx::query("lock table credentials").execute(&mut *blocker).await.unwrap();
     let replica = Replica::join(store.clone(), ReplicaSettings::default(), None);
     eventually("a lease", Duration::from_secs(10), async || replica.status().lease_valid).await;
-    sleep(Duration::from_secs(4)).await;
+    // Longer than a statement is waited for, so that one was given up; the lock's holder is not idle.
+    for _ in 0..3 {
+        sqlx::query("select pg_sleep(2)").execute(&mut *blocker).await.unwrap();
+    }
     assert_eq!(replica.status().cached, 0);
     blocker.rollback().await.unwrap();
     until_warm(&replica, MANY).await;

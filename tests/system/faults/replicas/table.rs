@@ -36,18 +36,11 @@ impl Row {
     pub fn conclude(&self) {
         let tally = &self.tally;
         let row = format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} s | {:.1} ms | {:.0} ms | {:.1} s | {:.1} s |",
+            "| {} | {} | {} | {} | {:.1} s | {:.1} ms | {:.0} ms | {:.1} s | {:.1} s |",
             self.fault,
             self.replicas,
             self.rounds,
-            tally.took.len(),
-            tally.verifies,
-            tally.racing,
-            tally.near,
-            tally.after,
-            tally.accepted,
-            tally.unavailable,
-            tally.sockets,
+            counts(tally),
             tally.socket_max.as_secs_f64(),
             tally.took_at(50).as_secs_f64() * 1000.0,
             tally.took_at(99).as_secs_f64() * 1000.0,
@@ -67,9 +60,15 @@ impl Row {
 pub fn conclude_kind(kind: Kind, tally: Option<&Tally>) {
     let none = Tally::default();
     let tally = tally.unwrap_or(&none);
-    let row = format!(
-        "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
-        kind.name(),
+    let row = format!("| {} | {} |", kind.name(), counts(tally));
+    add_row("TALLY_KINDS_REPORT", &row);
+    assert!(tally.after > 0, "{}: never revoked, or nobody asked for it", kind.name());
+    assert!(tally.sockets > 0 || kind == Kind::MemberDemoted, "{}: nobody listened", kind.name());
+}
+
+/// The columns that both tables have.
+fn counts(tally: &Tally) -> String {
+    let counts = [
         tally.took.len(),
         tally.verifies,
         tally.racing,
@@ -78,8 +77,6 @@ pub fn conclude_kind(kind: Kind, tally: Option<&Tally>) {
         tally.accepted,
         tally.unavailable,
         tally.sockets,
-    );
-    add_row("TALLY_KINDS_REPORT", &row);
-    assert!(tally.after > 0, "{}: never revoked, or nobody asked for it", kind.name());
-    assert!(tally.sockets > 0 || kind == Kind::MemberDemoted, "{}: nobody listened", kind.name());
+    ];
+    counts.map(|count| count.to_string()).join(" | ")
 }
