@@ -18,7 +18,7 @@ use crate::{
     outage::{Outage, TooLate},
     participant::Inner,
     protocol::{Applied, RenewalAnswer, Renewed, ReplicaId},
-    registry,
+    registry::{self, Marked},
 };
 
 /// How long opening a connection, registering, and reading a page may take.
@@ -181,7 +181,7 @@ pub(crate) async fn follow_log(inner: Arc<Inner>, nats: Option<Nats>) {
             bus.begin_anew(&inner.log, generation);
             early.clear();
             link.connection = None;
-            catch_up(&inner, &mut link, &outage).await;
+            catch_up(&inner, &bus, &mut link, &outage).await;
             bus.acknowledge(inner.machine.read().acknowledgement());
         }
         let heard = tokio::select! {
@@ -201,7 +201,7 @@ pub(crate) async fn follow_log(inner: Arc<Inner>, nats: Option<Nats>) {
         if moved == Moved::Gap {
             early.clear();
             let before = inner.machine.read().applied();
-            catch_up(&inner, &mut link, &outage).await;
+            catch_up(&inner, &bus, &mut link, &outage).await;
             if inner.machine.read().applied() > before {
                 METRICS.gaps_repaired.increment(1);
             }
@@ -253,11 +253,13 @@ async fn missing_too_long(early: &Reorder) {
     }
 }
 
-/// R3: reads the log up to its end. What fails is tried again when the next renewal finds the
-/// cursor behind, and until then no lease is published.
-async fn catch_up(inner: &Arc<Inner>, link: &mut Link, outage: &Outage) {
+/// R3: reads the log up to its end, for as long as the history is the one that the bus follows. In
+/// another the cursor may stand beyond what was never told, and that is told first. What fails is tried
+/// again when the next renewal finds the cursor behind, and until then no lease is published.
+async fn catch_up(inner: &Arc<Inner>, bus: &Bus, link: &mut Link, outage: &Outage) {
     loop {
-        let Some(sent) = inner.machine.read().read_sent() else { return };
+        let sent = inner.machine.read().read_sent();
+        let Some(sent) = sent.filter(|sent| sent.generation == bus.generation) else { return };
         let page = link.with(ANSWER_TIMEOUT, async |c| registry::page(c, sent.after).await).await;
         let (page, news) = match page {
             Ok(page) => page,
@@ -303,13 +305,14 @@ async fn clean_up_once(inner: &Inner, silence: Duration) -> Result<(), Failure> 
     let marked =
         timeout(ANSWER_TIMEOUT, async { registry::mark_silent(&mut *pool.acquire().await?, silence).await });
     let marked = marked.await.map_err(|_| TooLate)??;
-    if marked.is_empty() {
+    let Marked { ids, lease } = marked;
+    if ids.is_empty() {
         return Ok(());
     }
-    sleep(inner.settings.timing().bound()).await;
+    sleep(inner.settings.timing().with_longest(lease).bound()).await;
     let removed =
-        timeout(ANSWER_TIMEOUT, async { registry::remove(&mut *pool.acquire().await?, &marked).await });
+        timeout(ANSWER_TIMEOUT, async { registry::remove(&mut *pool.acquire().await?, &ids).await });
     removed.await.map_err(|_| TooLate)??;
-    tracing::info!(replicas = marked.len(), "dead replicas were taken off the list");
+    tracing::info!(replicas = ids.len(), "dead replicas were taken off the list");
     Ok(())
 }

@@ -105,6 +105,12 @@ impl Timing {
     pub const fn bound(self) -> Duration {
         self.lease.saturating_add(self.drift)
     }
+
+    /// The same where somebody may have been told a longer lease than this process.
+    #[must_use]
+    pub fn with_longest(self, lease: Duration) -> Self {
+        Self { lease: self.lease.max(lease), ..self }
+    }
 }
 
 /// One committed batch, as it is told to replicas.
@@ -183,7 +189,7 @@ pub enum Renewed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadSent {
     pub after: Position,
-    generation: u64,
+    pub(crate) generation: u64,
 }
 
 /// What the log has after a position.

@@ -131,7 +131,7 @@ pub(crate) async fn members(executor: impl PgExecutor<'_>) -> Result<Members, sq
         tag: Tag { log_id: row.log_id, timeline: row.timeline },
         registry_epoch: row.registry_epoch,
         replicas: row.replicas.into_iter().map(ReplicaId).collect(),
-        lease: Duration::from_millis(u64::try_from(row.lease_ms).unwrap_or_default()),
+        lease: milliseconds(row.lease_ms),
     })
 }
 
@@ -237,12 +237,20 @@ pub(crate) async fn remove(connection: &mut PgConnection, replicas: &[Uuid]) -> 
     transaction.commit().await
 }
 
+/// Registrations that cannot be renewed any more.
+#[derive(Debug, Default)]
+pub(crate) struct Marked {
+    pub ids: Vec<Uuid>,
+    /// The longest Δ among them, as far as they told.
+    pub lease: Duration,
+}
+
 /// R9: marks registrations that were not renewed for `silence` as leaving, and names them together
 /// with those that somebody else has marked and may have forgotten.
 pub(crate) async fn mark_silent(
     connection: &mut PgConnection,
     silence: Duration,
-) -> Result<Vec<Uuid>, sqlx::Error> {
+) -> Result<Marked, sqlx::Error> {
     let silence = PgInterval {
         months: 0,
         days: 0,
@@ -256,20 +264,26 @@ pub(crate) async fn mark_silent(
     .await?;
     if found.is_empty() {
         // The rule. The head's lock is not taken for it.
-        return Ok(found);
+        return Ok(Marked::default());
     }
     let mut transaction = connection.begin().await?;
     move_epoch(&mut transaction).await?;
     // Whoever renewed meanwhile is not silent.
-    let marked = sqlx::query_scalar!(
+    let rows = sqlx::query!(
         r#"update replica set leaving = true
             where id = any($1) and (leaving or renewed_at < clock_timestamp() - $2::interval)
-           returning id"#,
+           returning id, coalesce(lease_ms, 0) as "lease_ms!""#,
         &found,
         silence,
     )
     .fetch_all(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    Ok(marked)
+    let longest = rows.iter().map(|row| row.lease_ms).max().unwrap_or_default();
+    Ok(Marked { ids: rows.into_iter().map(|row| row.id).collect(), lease: milliseconds(longest) })
+}
+
+/// What a column tells; nothing where it tells nonsense.
+fn milliseconds(count: i64) -> Duration {
+    Duration::from_millis(u64::try_from(count).unwrap_or_default())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tally_events::Position;
 
-use super::{FIRST_TIMELINE, Machine, Mono, ReplicaId, Standing, Tag, Timing};
+use super::{FIRST_TIMELINE, Machine, Mono, ReplicaId, Standing, Tag};
 
 /// Who may be answering from memory, read after the commit's reply, and of which history.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,10 +64,10 @@ impl Machine {
         trusted.filter(|trusted| *trusted > now).map_or(by_time, |trusted| trusted.min(by_time))
     }
 
-    /// Δ + ε of whoever has the longest lease: somebody may have been told another than this process.
+    /// Δ + ε of whoever has the longest lease.
     fn bound(&self, barrier: &Barrier) -> Duration {
         let longest = barrier.members.as_ref().map_or(Duration::ZERO, |members| members.lease);
-        Timing { lease: self.timing.lease.max(longest), ..self.timing }.bound()
+        self.timing.with_longest(longest).bound()
     }
 
     fn everyone_has(&self, barrier: &Barrier, now: Mono) -> bool {

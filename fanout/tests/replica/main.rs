@@ -20,9 +20,13 @@ use tally_domain::{
     user::{ReinstateUser, SuspendUser},
 };
 use tally_events::Position;
-use tally_fanout::{By, Presented, Replica, ReplicaSettings, RollCall, VerifyError};
+use tally_fanout::{By, News, Presented, Replica, ReplicaSettings, RollCall, VerifyError};
 use tally_store::{ExecuteError, Idempotency, RequestContext, Store};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::broadcast::error::RecvError,
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
 use uuid::Uuid;
 
 const BOUND: Duration = Duration::from_millis(1050);
@@ -272,13 +276,72 @@ async fn a_replica_whose_row_is_taken_away_drops_all_and_registers_anew() {
     assert_eq!(replica.status().cached, 1);
 }
 
+/// Whoever follows the news hears of every event, or that some are missing, and before any that is later:
+/// a hole that nobody tells of may hold the end of what a socket rests on.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_news_has_no_hole_that_it_does_not_tell_of() {
+    let Alone { replica, store: own, cluster, .. } = alone().await;
+    let elsewhere = store(&cluster).await;
+    let committers: Vec<JoinHandle<()>> = (0..8)
+        .map(|_| {
+            let elsewhere = elsewhere.clone();
+            tokio::spawn(async move {
+                loop {
+                    log_in(&elsewhere, &format!("{}@example.org", Uuid::new_v4())).await;
+                }
+            })
+        })
+        .collect();
+    let mut news = replica.news();
+    let listener = tokio::spawn(async move {
+        let (mut last, mut holes): (Option<Position>, _) = (None, Vec::new());
+        loop {
+            let heard = match news.recv().await {
+                Ok(heard) => heard,
+                Err(RecvError::Closed) => return holes,
+                Err(RecvError::Lagged(_)) => News::Unknown,
+            };
+            for position in heard.events().iter().map(|event| event.position) {
+                holes.extend(last.filter(|last| position > last.next()).map(|last| (last, position)));
+                last = last.max(Some(position));
+            }
+            if matches!(heard, News::Unknown) {
+                last = None;
+            }
+        }
+    });
+    let (_, first) = list(own.pool()).await;
+    for time in 1..=12 {
+        sqlx::query("update replica set leaving = true").execute(own.pool()).await.unwrap();
+        eventually("it registers anew", Duration::from_secs(10), async || {
+            list(own.pool()).await.1 == first + time && replica.status().lease_valid
+        })
+        .await;
+    }
+    committers.iter().for_each(JoinHandle::abort);
+    replica.leave().await;
+    drop(replica);
+    let holes = timeout(Duration::from_secs(10), listener).await.unwrap().unwrap();
+    assert_eq!(holes, []);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dead_are_taken_off_the_list_and_the_living_are_not() {
+    // Three times as long as that of the one who cleans up, which hangs for all that anybody knows.
+    const LEASE: Duration = Duration::from_secs(3);
     let Alone { replica, store, cluster: _cluster, .. } = alone().await;
     let silent = Uuid::new_v4();
-    let dead = "insert into replica (id, renewed_at) values ($1, clock_timestamp() - interval '1 hour')";
-    sqlx::query(dead).bind(silent).execute(store.pool()).await.unwrap();
+    let dead = "insert into replica (id, lease_ms, renewed_at) values ($1, $2, clock_timestamp() - interval '1 hour')";
+    let lease_ms = i64::try_from(LEASE.as_millis()).unwrap();
+    sqlx::query(dead).bind(silent).bind(lease_ms).execute(store.pool()).await.unwrap();
+    let leaving = "select exists (select from replica where leaving)";
+    eventually("it is marked", Duration::from_secs(20), async || {
+        sqlx::query_scalar(leaving).fetch_one(store.pool()).await.unwrap()
+    })
+    .await;
+    let marked = Instant::now();
     eventually("it is taken off", Duration::from_secs(20), async || list(store.pool()).await.0 == 1).await;
+    assert!(marked.elapsed() >= LEASE, "its lease is over by then: {:?}", marked.elapsed());
     assert!(replica.status().lease_valid);
     // Registered, marked, deleted.
     assert_eq!(list(store.pool()).await.1, 3);
