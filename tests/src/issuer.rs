@@ -11,7 +11,7 @@ use reqwest::header::LOCATION;
 use serde_json::{Value, json};
 
 use crate::{
-    eventually,
+    Port, eventually,
     scratch::{Guarded, Scratch},
 };
 
@@ -24,6 +24,8 @@ pub struct Issuer {
     process: Guarded,
     url: String,
     starts: usize,
+    // It comes and goes.
+    _port: Port,
 }
 
 /// A client's registration.
@@ -43,9 +45,10 @@ impl Issuer {
             "the issuer of these tests is not here: run scripts/issuer"
         );
         let scratch = Scratch::new();
-        let options = json!({ "port": 0, "thin": thin, "clients": clients });
+        let port = Port::new();
+        let options = json!({ "port": port.number(), "thin": thin, "clients": clients });
         let process = spawn(&scratch, &options);
-        let mut issuer = Self { scratch, options, process, url: String::new(), starts: 1 };
+        let mut issuer = Self { scratch, options, process, url: String::new(), starts: 1, _port: port };
         issuer.url = issuer.listening().await;
         issuer
     }
@@ -70,8 +73,6 @@ impl Issuer {
     /// # Panics
     /// When it does not start.
     pub async fn restart(&mut self) {
-        let port = self.url.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).expect("a port");
-        self.options["port"] = json!(port);
         self.process = spawn(&self.scratch, &self.options);
         self.starts += 1;
         self.listening().await;

@@ -5,10 +5,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use serde_json::Value;
-
 use crate::{
-    eventually,
+    Port, eventually,
     program::program,
     scratch::{Guarded, Scratch},
 };
@@ -18,7 +16,7 @@ pub struct NatsServer {
     scratch: Scratch,
     arguments: Vec<String>,
     process: Option<Guarded>,
-    port: u16,
+    port: Port,
 }
 
 impl NatsServer {
@@ -28,7 +26,7 @@ impl NatsServer {
     /// When it does not: `scripts/install nats-server` gets it.
     pub async fn start(arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut server = Self { scratch: Scratch::new(), arguments, process: None, port: 0 };
+        let mut server = Self { scratch: Scratch::new(), arguments, process: None, port: Port::new() };
         server.up().await;
         server
     }
@@ -39,11 +37,9 @@ impl NatsServer {
     /// When it does not listen.
     pub async fn up(&mut self) {
         let directory = self.scratch.path();
-        // -1: any that is free.
-        let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
         let mut command = Command::new(program("nats-server"));
         command
-            .args(["--addr", "127.0.0.1", "--port", &port, "--ports_file_dir"])
+            .args(["--addr", "127.0.0.1", "--port", &self.port.number().to_string(), "--ports_file_dir"])
             .arg(directory)
             .arg("--log")
             .arg(directory.join("log"))
@@ -53,11 +49,10 @@ impl NatsServer {
             .stderr(Stdio::null());
         let mut process = self.scratch.spawn(&mut command).expect("nats-server runs");
         let ports = directory.join(format!("nats-server_{}.ports", process.id()));
-        self.port = eventually("the NATS server to listen", async || {
+        eventually("the NATS server to listen", async || {
             let log = || fs::read_to_string(directory.join("log")).unwrap_or_default();
             assert!(process.is_running(), "{}", log());
-            let ports: Value = serde_json::from_str(&fs::read_to_string(&ports).ok()?).ok()?;
-            ports["nats"][0].as_str()?.rsplit_once(':')?.1.parse().ok()
+            ports.exists().then_some(())
         })
         .await;
         self.process = Some(process);
@@ -83,6 +78,6 @@ impl NatsServer {
     /// Its address, `127.0.0.1:…`.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.port.address().to_string()
     }
 }

@@ -1,6 +1,6 @@
 """A mail server for tests: aiosmtpd, which writes what it is given into files.
 
-Its one argument is a directory: `options.json` says how to behave, `port` is written when it listens,
+Its one argument is a directory: `options.json` says how to behave, `listens` is written when it listens,
 each mail becomes `mail-N.json`, and `journal` has a line for each connection, log-in and recipient.
 """
 
@@ -99,8 +99,8 @@ def connection():
 async def main():
     loop = asyncio.get_running_loop()
     context = certificate() if options["tls"] == "implicit" else None
-    server = await loop.create_server(connection, "127.0.0.1", options.get("port", 0), ssl=context)
-    write("port", str(server.sockets[0].getsockname()[1]))
+    server = await loop.create_server(connection, "127.0.0.1", options["port"], ssl=context)
+    write("listens", "")
     await server.serve_forever()
 
 

@@ -9,6 +9,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
+    Port,
     certificate::certify,
     eventually,
     scratch::{Guarded, Scratch},
@@ -52,7 +53,7 @@ pub struct MailServer {
     scratch: Scratch,
     process: Option<Guarded>,
     options: Value,
-    port: u16,
+    port: Port,
 }
 
 /// A mail it was given.
@@ -73,6 +74,7 @@ impl MailServer {
             Tls::Starttls => "starttls",
             Tls::Implicit => "implicit",
         };
+        let port = Port::new();
         let options = json!({
             "tls": tls,
             "credentials": behaviour.credentials,
@@ -80,8 +82,9 @@ impl MailServer {
             "key": scratch.path().join("server.key"),
             "refuses": behaviour.refuses,
             "vanishes": behaviour.vanishes,
+            "port": port.number(),
         });
-        let mut server = Self { scratch, process: None, options, port: 0 };
+        let mut server = Self { scratch, process: None, options, port };
         server.up().await;
         server
     }
@@ -92,20 +95,18 @@ impl MailServer {
     /// When it does not listen.
     pub async fn up(&mut self) {
         let directory = self.scratch.path();
-        self.options["port"] = json!(self.port);
         fs::write(directory.join("options.json"), self.options.to_string()).expect("our own directory");
         let log = fs::File::create(directory.join("log")).expect("our own directory");
         let mut command = Command::new(PYTHON);
         command.args(["-c", PROGRAM]).arg(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut process = self.scratch.spawn(&mut command).expect("Python runs");
-        let port = directory.join("port");
-        self.port = eventually("the mail server to listen", async || {
+        eventually("the mail server to listen", async || {
             assert!(
                 process.is_running(),
                 "{}",
                 fs::read_to_string(directory.join("log")).unwrap_or_default()
             );
-            fs::read_to_string(&port).ok()?.parse().ok()
+            directory.join("listens").exists().then_some(())
         })
         .await;
         self.process = Some(process);
@@ -117,12 +118,12 @@ impl MailServer {
             process.signal(rustix::process::Signal::KILL);
             process.wait();
         }
-        drop(fs::remove_file(self.scratch.path().join("port")));
+        drop(fs::remove_file(self.scratch.path().join("listens")));
     }
 
     #[must_use]
     pub fn port(&self) -> String {
-        self.port.to_string()
+        self.port.number().to_string()
     }
 
     /// The authority that vouches for its certificate, as a file.

@@ -114,13 +114,14 @@ async fn median(mut one: impl AsyncFnMut() -> Duration) -> Duration {
 async fn a_revocation_is_effective_everywhere_at_once() {
     let site = Site::new().await;
     let took = median(async || site.revoke().await).await;
-    assert!(took < FAST, "{took:?}");
+    assert!(took < BOUND / 2, "{took:?}");
 }
 
 /// Who revokes is told how many replicas said so.
 #[tokio::test]
 async fn the_command_tells_who_acknowledged() {
-    let site = Site::new().await;
+    // However busy the machine: everybody is waited for.
+    let site = Site::with(NatsServer::start(&[]).await, &[("TALLY_LEASE_MS", "5000")]).await;
     let (id, _) = site.token(&site.replicas).await;
     let home = tempfile::tempdir().expect("a directory");
     let mut command = site.replicas[0].command(&["token", "revoke", &id]);
@@ -143,7 +144,7 @@ async fn replicas_are_listed() {
     let states = |site: &Site| -> Vec<String> {
         listed(site).iter().map(|replica| replica["state"].as_str().expect("a state").to_owned()).collect()
     };
-    assert_eq!(states(&site), ["leased"; 3]);
+    eventually("all to have a lease", async || (states(&site) == ["leased"; 3]).then_some(())).await;
     eventually("everybody to have applied all", async || {
         listed(&site).iter().all(|replica| replica["lag"] == 0).then_some(())
     })
@@ -189,6 +190,10 @@ async fn a_socket_hears_of_what_other_replicas_commit() {
         let frame = tokio::time::timeout(BOUND + SLACK, socket.next()).await.expect("a frame in time");
         let Some(Ok(Message::Text(text))) = frame else { continue };
         let frame: Value = serde_json::from_str(&text).expect("JSON");
+        // It may have come to the other replica after the socket.
+        if frame["type"] == "workspace.created" {
+            continue;
+        }
         assert_eq!(frame["type"], "workspace.changed", "{frame}");
         positions.push(frame["payload"]["position"].as_i64().expect("a position"));
     }
@@ -292,6 +297,11 @@ impl Stranger {
         let mut stream = TcpStream::connect(nats.address()).expect("it listens");
         stream.set_read_timeout(Some(Duration::from_millis(500))).expect("a socket");
         stream.write_all(b"CONNECT {\"verbose\":false}\r\nSUB > 1\r\nPING\r\n").expect("it takes it");
+        let (mut said, mut byte) = (Vec::new(), [0]);
+        while !said.ends_with(b"PONG\r\n") {
+            stream.read_exact(&mut byte).expect("it answers");
+            said.extend(byte);
+        }
         Self(stream)
     }
 
@@ -325,7 +335,7 @@ impl Stranger {
 
 /// What is said holds nothing of anybody, and what a stranger says counts for nothing: neither that a
 /// replica has applied what it has not, nor that a batch overthrew nothing, nor what was true before.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_on_the_bus_learns_nothing_and_is_not_believed() {
     let mut site = Site::new().await;
     let mut stranger = Stranger::new(&site.nats);

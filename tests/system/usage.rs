@@ -155,6 +155,7 @@ async fn a_session_shows_when_and_where_it_was_seen_last() {
     let site = Site::new(&[&[OFTEN, BEHIND_A_PROXY]]).await;
     let client = site.client();
     let made = client.request(Method::POST, "/api/cli-token").bearer_auth(&site.ada.token);
+    let made = made.header("x-forwarded-for", "2001:db8::5");
     let other = expect(200, made).await.json()["token"].as_str().expect("a token").to_owned();
     let ask = client.get("/v1/me").bearer_auth(&other).header("x-forwarded-for", "192.0.2.9");
     let me = expect(200, ask).await.json();
@@ -201,7 +202,7 @@ async fn a_crash_loses_an_interval_at_most() {
     let client = site.client();
     let mut answered = Vec::new();
     let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(4) {
+    while began.elapsed() < Duration::from_secs(7) {
         used(&client, &token, 1).await;
         answered.push(Instant::now());
     }
@@ -209,8 +210,8 @@ async fn a_crash_loses_an_interval_at_most() {
     site.replicas[0].process().signal(Signal::KILL);
     site.replicas[0].process().wait();
     let all = i64::try_from(answered.len()).unwrap();
-    // An interval, and as much again for a batch on a busy machine.
-    let safe = answered.iter().filter(|at| killed - **at > Duration::from_secs(2)).count();
+    // An interval, and time for a batch on a busy machine.
+    let safe = answered.iter().filter(|at| killed - **at > Duration::from_secs(4)).count();
     let written = site.written(id).await;
     assert!((i64::try_from(safe).unwrap()..=all).contains(&written), "{written} of {safe} to {all}");
     assert!(safe > 0);
@@ -242,7 +243,8 @@ async fn nobody_waits_for_a_locked_table_and_nothing_is_lost() {
         complaints(&site.replicas[0]).contains(&FAILS.to_owned()).then_some(())
     })
     .await;
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    // Whoever waited for the lock did so for three seconds.
+    assert!(slowest < Duration::from_millis(2500), "{slowest:?}");
     stranger.close().await.unwrap();
     site.are_written(id, uses).await;
     assert_eq!(complaints(&site.replicas[0]), [FAILS], "it is told once");

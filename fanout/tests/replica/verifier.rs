@@ -50,7 +50,7 @@ async fn it_remembers_a_yes_until_it_is_revoked() {
     let began = Instant::now();
     assert_eq!(verifier.verify("e30.e30.c2ln").await, Err(Unverified::Session));
     assert_eq!(verifier.verify("mul_nonsense").await, Err(Unverified::Invalid));
-    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < crate::COLD.verify_deadline, "{:?}", began.elapsed());
     cluster.thaw();
 }
 

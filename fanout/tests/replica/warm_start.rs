@@ -82,9 +82,12 @@ async fn after_a_start_memory_answers_for_every_good_token_and_for_no_other() {
     let bad = [&revoked, &expired, &suspended].map(|token| token.secret.hash());
     let all = newest(&store, MANY + 4).await;
     assert_eq!(all.len(), MANY + 4);
-    for hash in &all {
-        assert_eq!(replica.remembered(hash).is_some(), !bad.contains(hash));
-    }
+    // A busy machine may be without a lease for a moment, and then remembers nothing.
+    eventually("memory answers for every good one", Duration::from_secs(20), async || {
+        all.iter().all(|hash| bad.contains(hash) || replica.remembered(hash).is_some())
+    })
+    .await;
+    assert!(bad.iter().all(|hash| replica.remembered(hash).is_none()));
     assert_eq!(replica.status().cached, MANY + 1);
     // What it remembers is what a lookup finds.
     let cold = Replica::observer(store.clone(), ReplicaSettings::default());
@@ -115,7 +118,10 @@ async fn what_does_not_fit_is_the_oldest() {
     let replica = Replica::join(store.clone(), settings, None);
     until_warm(&replica, CAPACITY).await;
     let newest = newest(&store, CAPACITY).await;
-    assert!(newest.iter().all(|hash| replica.remembered(hash).is_some()));
+    eventually("the newest are in memory", Duration::from_secs(20), async || {
+        newest.iter().all(|hash| replica.remembered(hash).is_some())
+    })
+    .await;
     eventually("a verifier too", Duration::from_secs(20), async || verifier.status().cached == CAPACITY)
         .await;
 }

@@ -224,8 +224,9 @@ async fn a_vacuum_delays_the_flip_and_no_commit() {
     delays_the_flip_and_no_commit(lock, Duration::from_millis(350)).await;
 }
 
-/// Does `what` in a transaction that stays open for three seconds of a rebuild. A commit takes so long
-/// at most.
+/// Does `what` in a transaction that stays open for three seconds of a rebuild. A commit takes so long at
+/// most, but for two that a busy machine may hold up: the flip, where it stands in the way, does so again
+/// and again.
 async fn delays_the_flip_and_no_commit(what: &'static str, commit_max: Duration) {
     let log = Arc::new(Log::new().await);
     log.people(5).await;
@@ -237,14 +238,14 @@ async fn delays_the_flip_and_no_commit(what: &'static str, commit_max: Duration)
         async move { log.rebuild(&(Arc::new(Credentials) as Arc<dyn Projection>)).await }
     });
     let began = Instant::now();
-    let mut slowest = Duration::ZERO;
+    let mut slow = Vec::new();
     while began.elapsed() < Duration::from_secs(3) {
         let before = Instant::now();
         live(&log.store).await.unwrap();
-        slowest = slowest.max(before.elapsed());
+        slow.extend(Some(before.elapsed()).filter(|took| *took >= commit_max));
     }
     assert!(!rebuilding.is_finished(), "it waits");
-    assert!(slowest < commit_max, "a commit waited for {slowest:?}");
+    assert!(slow.len() < 3, "commits waited for {slow:?}");
     reader.execute("rollback").await.unwrap();
     rebuilding.await.unwrap().unwrap();
     let verified = log.verified(&Credentials).await;

@@ -126,7 +126,7 @@ async fn time_does_not_run_backwards_and_somebody_is_told() {
     let store = log.store().await;
     let user = UserId::new();
     toggle(user).by(&store).await.unwrap();
-    assert_eq!(told.text(), "", "a clock that keeps time alarms nobody");
+    assert!(!told.text().contains("ERROR"), "a clock that keeps time alarms nobody: {}", told.text());
     let jumped: DateTime<Utc> = sqlx::query_scalar(
         "update log_head set recorded_at = recorded_at + interval '1 hour' returning recorded_at",
     )

@@ -3,7 +3,7 @@
 
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tally_tests::{eventually, log::assert_sound};
 
 use super::stage::Stage;
@@ -17,7 +17,10 @@ async fn after_an_erasure_no_process_reads_anything_of_a_person_and_every_proof_
     let (hers, _) = stage.log_in(&ada).await;
     let (others, _) = stage.log_in(&eve).await;
     let client = stage.server.client();
-    let (_, token) = client.mint(&hers.token, &ada.token_name).await;
+    // From where she always is: the first use of her session is written down at any time.
+    let minting = client.post("/api/tokens", &json!({ "name": ada.token_name })).bearer_auth(&hers.token);
+    let minted = expect(201, stage.from(&ada, minting)).await.json();
+    let token = minted["token"].as_str().expect("a token").to_owned();
     let (_, other) = client.mint(&others.token, &eve.token_name).await;
     // Whatever could be remembered is: each answer is asked for while she is readable.
     let asked = async || {

@@ -235,8 +235,13 @@ async fn use_everything(stage: &mut Stage, ada: &Ada, eve: &Ada) {
         let request = stage.from(&ada.person, stage.client.post("/auth/verify-code", &body));
         stage.exchange("a wrong code", request, &[]).await;
     }
-    let request = stage.client.post("/auth/send-code", &json!({ "email": email }));
-    assert_eq!(stage.exchange("a code too soon", stage.from(&ada.person, request), &[]).await.status, 429);
+    // Twice: on a slow machine the first may be no more too soon.
+    let mut status = 0;
+    for _ in 0..2 {
+        let request = stage.client.post("/auth/send-code", &json!({ "email": email }));
+        status = stage.exchange("a code too soon", stage.from(&ada.person, request), &[]).await.status;
+    }
+    assert_eq!(status, 429);
 }
 
 /// Every route by every method, with what belongs to it in every place it does not belong to.

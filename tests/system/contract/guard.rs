@@ -16,6 +16,9 @@ use crate::support::{
     shared,
 };
 
+/// In bounded time, on a busy machine.
+const PROMPT: Duration = Duration::from_secs(10);
+
 /// Every route that wants a credential.
 const GUARDED: [(Method, &str); 13] = [
     (Method::GET, "/api/me"),
@@ -244,7 +247,7 @@ async fn without_the_database_the_answer_is_503_and_never_a_yes() {
     let answers = asked.map(async |request| {
         let asked = Instant::now();
         let answer = unavailable(request).await;
-        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+        assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
         assert_eq!(answer.header("content-type"), Some("application/json"));
     });
     let problem = unavailable(client.get("/v1/me").bearer_auth(&token));
@@ -284,7 +287,7 @@ async fn unready(client: &tally_tests::Client) {
     join_all(paths.map(async |path| {
         let asked = Instant::now();
         let body = expect(503, client.get(path)).await.json();
-        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+        assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
         assert_ne!(body["status"], "ok");
         assert_ne!(body["checks"]["db"], "ok");
     }))

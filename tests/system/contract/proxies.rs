@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use reqwest::{Method, RequestBuilder};
 use rstest::rstest;
-use tally_tests::{Answer, Client, Gate, Login, client::answer, gate::Kind};
+use tally_tests::{Answer, Client, Gate, Login, Port, client::answer, gate::Kind};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -179,9 +179,8 @@ async fn in_doubt_the_answer_is_no(#[case] kind: Kind, #[case] away: u16, #[case
     assert!(output.status.success());
     expect(403, site.get("/").bearer_auth(&login.token)).await;
 
-    // A port that nobody listens on.
-    let free = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
-    let gate = Gate::start(kind, &free.to_string(), &service().await.to_string()).await;
+    let nobody = Port::new();
+    let gate = Gate::start(kind, &nobody.address().to_string(), &service().await.to_string()).await;
     let request = gate.request(Method::GET, "/").bearer_auth(&login.token);
     let refused = answer(request).await;
     assert_eq!(refused.status, away, "{}", refused.text);

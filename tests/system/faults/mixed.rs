@@ -9,7 +9,7 @@ use std::{
 use chrono::TimeDelta;
 use sqlx::Connection;
 use tally_events::Event;
-use tally_tests::client::answer;
+use tally_tests::{client::answer, eventually};
 use uuid::Uuid;
 
 use super::{
@@ -44,6 +44,14 @@ async fn after_mixed_load_every_projection_is_what_the_log_says() {
         while Instant::now() < deadline {
             acted(acts, 100).await;
         }
+        // What people do most seldom.
+        eventually("a workspace to be deleted", async || {
+            let deleted = "select exists (select from event where name = 'workspace.deleted')";
+            let deleted: bool =
+                sqlx::query_scalar(deleted).fetch_one(&mut connection).await.expect("it is up");
+            deleted.then_some(())
+        })
+        .await;
         users
     })
     .await;

@@ -150,7 +150,7 @@ async fn an_issuer_that_is_none_is_not_gone_to() {
         } else {
             sent_to_login(&answer, "provider_unavailable");
         }
-        assert!(began.elapsed() < Duration::from_secs(15), "{kind}: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(20), "{kind}: {:?}", began.elapsed());
     }
     let said = server.log();
     for kind in &KINDS[1..] {
@@ -171,7 +171,7 @@ async fn a_crowd_at_a_silent_issuer_waits_once() {
     for answer in &answers {
         sent_to_login(answer, "provider_unavailable");
     }
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     // The others are not kept.
     assert!(
         answer(client.get("/auth/oidc/good"))

@@ -45,13 +45,14 @@ async fn somebody() -> (Client, Login) {
     (client, login)
 }
 
-/// Nothing in the log says that the server failed.
+/// Nothing in the log says that the server failed. That it was too busy may be said.
 async fn assert_calm() {
     for line in server().await.log().lines() {
         assert!(!line.contains("panicked"), "{line}");
         let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
         assert_ne!(line["level"], "ERROR", "{line}");
-        assert!(line["http.status"].as_u64().unwrap_or_default() < 500, "{line}");
+        let status = line["http.status"].as_u64().unwrap_or_default();
+        assert!(status < 500 || status == 503, "{line}");
     }
 }
 

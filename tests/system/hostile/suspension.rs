@@ -121,7 +121,7 @@ async fn a_suspended_person_logs_in_again_only_after_reinstatement() {
     operator(&["user", "suspend", &email], server);
     let code = send().await;
     let wrong = if code == "000000" { "000001" } else { "000000" };
-    for guess in [wrong, &first_code] {
+    for guess in [wrong, &first_code].into_iter().filter(|guess| **guess != code) {
         assert_error(
             &verify(guess).await,
             400,

@@ -55,7 +55,8 @@ async fn the_table_of_metrics_is_what_is_exported() {
 
 #[tokio::test]
 async fn what_happens_is_counted() {
-    let (server, url) = watched(&[("RATE_LIMIT_AUTH", "3")]).await;
+    // Long enough for a busy machine: what is remembered is not asked for again.
+    let (server, url) = watched(&[("RATE_LIMIT_AUTH", "3"), ("TALLY_LEASE_MS", "3000")]).await;
     let client = server.client();
     let is_current = |page: &Page| {
         let head = page.value("tally_head_position", &[]);

@@ -147,6 +147,8 @@ async fn mint_until_refused(client: Client, credential: String, minted: Arc<Atom
                 tokens.push(token);
             }
             401 | 403 => return tokens,
+            // Busy: asked again.
+            503 => {}
             status => panic!("{status}: {}", answer.text),
         }
     }
@@ -222,6 +224,7 @@ async fn what_was_minted_while_its_person_was_suspended_never_works() {
                 match answer.status {
                     200 => sessions.push(answer.json()["token"].as_str().expect("a token").to_owned()),
                     401 | 403 => return sessions,
+                    503 => {}
                     status => panic!("{status}: {}", answer.text),
                 }
             }

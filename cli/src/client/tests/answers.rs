@@ -88,9 +88,8 @@ async fn a_body_of_another_shape_is_not_quoted() {
 #[tokio::test]
 async fn contract_who_cannot_be_reached_is_a_network_failure_that_names_the_url() {
     let home = tempfile::tempdir().expect("a directory");
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    drop(listener);
+    let nobody = tally_tests::Port::new();
+    let url = format!("http://{}", nobody.address());
     let client = client(home.path(), &url, PROFILE);
     let failure = client.server.send(Call::delete("/api/tokens/x")).await.err().expect("refused");
     assert_eq!(failure.exit_code(), ExitCode::Network);

@@ -6,14 +6,14 @@ use super::{
     ask::Asked,
     race::{Attempt, Case, Outcome},
 };
-use crate::faults::SLACK;
-
 /// So near to the return of a revocation, either side of it, it is a matter of luck which came first.
 const NEAR: Duration = Duration::from_millis(5);
 /// Δ, as replicas are set: nothing is answered from memory for longer after the database was last heard.
 const LEASE: Duration = Duration::from_secs(1);
 /// What had passed a line when it was cut arrives within this.
 const ON_THE_WAY: Duration = Duration::from_millis(100);
+/// A socket is closed this soon after its replica has heard why, on a busy machine.
+const CLOSING: Duration = Duration::from_secs(5);
 /// A replica hears of a revocation this soon after it can hear anything again.
 const RECOVERY: Duration = Duration::from_secs(10);
 /// So many findings about one thing are told.
@@ -125,7 +125,7 @@ impl Tally {
     /// came later.
     fn judge_sockets(&mut self, case: &Case, effective: &Attempt, trouble: &Trouble) {
         let first = case.attempts[0].start;
-        let soon = effective.end + SLACK;
+        let soon = effective.end + CLOSING;
         let due = match trouble.deaf {
             Some((from, to)) if from < soon => soon.max(to + RECOVERY),
             Some(_) | None => soon,
@@ -261,7 +261,7 @@ mod tests {
     fn a_socket_ends_in_time_and_is_told_nothing_later() {
         let zero = Instant::now();
         let at = |ms| zero + Duration::from_millis(ms);
-        let slack_ms = u64::try_from(SLACK.as_millis()).unwrap();
+        let slack_ms = u64::try_from(CLOSING.as_millis()).unwrap();
         let judged = |end_ms: u64, told: &[i64], deaf_ms: Option<(u64, u64)>| {
             let heard = vec![Heard { replica: 1, told: told.to_vec(), end: at(end_ms) }];
             let attempt = Attempt { replica: 0, start: at(100), end: at(110), outcome: Outcome::Effective };
