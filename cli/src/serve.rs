@@ -295,12 +295,15 @@ fn announce(config: &Config, address: SocketAddr) {
     }
     let code =
         if config.mail.is_some() { "the code comes by mail" } else { "the code is printed in this log" };
+    let login = format!("tally login --server http://{address}");
+    let width = login.len();
     let text = format!(
         "\nTallystick is listening on http://{address}\n\n\
          In another terminal:\n\n  \
-           tally login --server http://{address}      {code}\n  \
-           tally token create laptop                  mint a token\n  \
-           tally audit                                see who did what\n\n"
+           {login}  {code}\n  \
+           {:width$}  mint a token\n  \
+           {:width$}  see who did what\n\n",
+        "tally token create laptop", "tally audit"
     );
     // Nobody reading is no reason not to serve.
     drop(std::io::stdout().write_all(text.as_bytes()));

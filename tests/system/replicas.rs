@@ -353,8 +353,8 @@ async fn a_stranger_on_the_bus_learns_nothing_and_is_not_believed() {
     let (id, token) = site.token(&site.replicas).await;
     site.replicas[2].process().signal(Signal::STOP);
     let request = site.replicas[0].client().request(Method::DELETE, &format!("/api/tokens/{id}"));
-    let revoking = tokio::spawn(expect(204, request.bearer_auth(&site.ada.token)));
     let began = Instant::now();
+    let revoking = tokio::spawn(expect(204, request.bearer_auth(&site.ada.token)));
     let positions = Regex::new(r#""(applied|to|from)":\d+"#).expect("a pattern");
     let overthrown = Regex::new(r#""overthrown":\[.*\]"#).expect("a pattern");
     for (subject, content) in heard.iter().chain(&stranger.heard()) {

@@ -339,7 +339,9 @@ async fn the_dead_are_taken_off_the_list_and_the_living_are_not() {
     .await;
     let marked = Instant::now();
     eventually("it is taken off", Duration::from_secs(20), async || list(store.pool()).await.0 == 1).await;
-    assert!(marked.elapsed() >= LEASE, "its lease is over by then: {:?}", marked.elapsed());
+    // It may have been marked a moment before that was seen.
+    let waited = marked.elapsed() + Duration::from_secs(1);
+    assert!(waited > LEASE, "its lease is over by then: {waited:?}");
     assert!(replica.status().lease_valid);
     // Registered, marked, deleted.
     assert_eq!(list(store.pool()).await.1, 3);
