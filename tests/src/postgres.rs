@@ -103,12 +103,18 @@ impl TempPostgres {
     #[must_use]
     pub fn freeze(&self) -> Frozen {
         let postmaster = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).expect("a process id");
-        // First the parent, so that no child comes to be that is not in its list.
+        // First the parent, and until it stands, so that no child comes to be that is not in its list.
         kill_process(postmaster, Signal::STOP).expect("the postmaster runs");
+        while !stands(postmaster) {
+            std::thread::yield_now();
+        }
         let children = children(postmaster);
         for child in &children {
             // One that ended meanwhile waits for its parent, so its id is nobody else's.
             let _ = kill_process(*child, Signal::STOP);
+        }
+        while !children.iter().all(|child| stands(*child)) {
+            std::thread::yield_now();
         }
         Frozen(children.into_iter().chain([postmaster]).collect())
     }
@@ -192,6 +198,15 @@ fn children(postmaster: Pid) -> Vec<Pid> {
     let path = format!("/proc/{0}/task/{0}/children", postmaster.as_raw_nonzero());
     let children = std::fs::read_to_string(path).expect("Linux lists children");
     children.split_whitespace().filter_map(|id| id.parse().ok()).filter_map(Pid::from_raw).collect()
+}
+
+/// Whether a signal has stopped it, or it has ended: the signal itself does not wait for that.
+fn stands(process: Pid) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())) else {
+        return true;
+    };
+    // proc_pid_stat(5): the state is what follows the name, which stands in brackets.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 'Z']))
 }
 
 fn start(

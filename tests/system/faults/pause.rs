@@ -78,7 +78,9 @@ async fn a_database_that_hangs_is_waited_for_in_bounded_time_and_taken_up_again(
         report.round(recovery);
     }
     assert_whole(&site, &people).await;
-    report.conclude_felt();
+    // Those of the load may all be waiting for a commit, which outlasts a short hang, and be told nothing
+    // of it. The arrivals have felt it: whoever came after the lease was told 503.
+    report.conclude();
 }
 
 /// Until a verification needs no database. A mint without a name asks for nothing else: it is
