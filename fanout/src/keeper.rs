@@ -309,7 +309,7 @@ async fn clean_up_once(inner: &Inner, silence: Duration) -> Result<(), Failure> 
     if ids.is_empty() {
         return Ok(());
     }
-    sleep(inner.settings.timing().with_longest(lease).bound()).await;
+    sleep(inner.settings.timing().bound(Some(lease))).await;
     let removed =
         timeout(ANSWER_TIMEOUT, async { registry::remove(&mut *pool.acquire().await?, &ids).await });
     removed.await.map_err(|_| TooLate)??;

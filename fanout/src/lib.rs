@@ -27,7 +27,7 @@ pub use news::News;
 pub use protocol::{By, RollCall};
 pub use registry::{Registered, registered};
 pub use replica::{
-    Done, Effective, LEASE_MIN, Presented, Replica, ReplicaSettings, ReplicaStatus, VerifyError,
+    Done, Effective, LEASE_MAX, LEASE_MIN, Presented, Replica, ReplicaSettings, ReplicaStatus, VerifyError,
 };
 pub use tally_domain::credential::CredentialKind;
 pub use tally_events::{CredentialId, UserId};

@@ -90,26 +90,24 @@ pub struct Tag {
 /// The leaf hash of an event; none at position 0.
 pub type Leaf = Option<[u8; 32]>;
 
-/// Δ and ε. All replicas of a log must use the same ε; of a Δ that differs, the longest is waited for.
+/// Δ and ε. All replicas of a log must use the same ε and the same bound of Δ; of a Δ that differs, the
+/// longest is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     /// Δ: how long a lease lasts from the moment its renewal was sent.
     pub lease: Duration,
-    /// ε: how far clocks may drift apart meanwhile, ≥ 2ρΔ/(1−ρ).
+    /// The longest Δ that any replica may have been told.
+    pub lease_max: Duration,
+    /// ε: how far clocks may drift apart in the longest Δ, ≥ 2ρΔ/(1−ρ).
     pub drift: Duration,
 }
 
 impl Timing {
-    /// Δ + ε: after this, no lease taken before the beginning is valid on anybody's clock.
+    /// Δ + ε of whoever has the longest lease: after this, no lease taken before the beginning is valid
+    /// on anybody's clock. The others have `longest` at most; where that is not known, all there may be.
     #[must_use]
-    pub const fn bound(self) -> Duration {
-        self.lease.saturating_add(self.drift)
-    }
-
-    /// The same where somebody may have been told a longer lease than this process.
-    #[must_use]
-    pub fn with_longest(self, lease: Duration) -> Self {
-        Self { lease: self.lease.max(lease), ..self }
+    pub fn bound(self, longest: Option<Duration>) -> Duration {
+        self.lease.max(longest.unwrap_or(self.lease_max)).saturating_add(self.drift)
     }
 }
 

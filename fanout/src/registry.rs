@@ -15,7 +15,7 @@ use tally_store::{ReadError, events_after};
 use uuid::Uuid;
 
 use crate::{
-    LEASE_MIN, ReplicaSettings, mono,
+    LEASE_MAX, LEASE_MIN, ReplicaSettings, mono,
     news::News,
     protocol::{Leaf, Machine, Members, Page, RenewalSent, ReplicaId, Tag},
 };
@@ -34,8 +34,7 @@ pub(crate) async fn register(
     let mut transaction = connection.begin().await?;
     move_epoch(&mut transaction).await?;
     sqlx::query!("delete from replica where id = any($1)", former).execute(&mut *transaction).await?;
-    let lease_ms = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
-    sqlx::query!("insert into replica (id, lease_ms) values ($1, $2)", replica.0, lease_ms)
+    sqlx::query!("insert into replica (id, lease_ms) values ($1, $2)", replica.0, whole_milliseconds(lease))
         .execute(&mut *transaction)
         .await?;
     transaction.commit().await
@@ -122,8 +121,9 @@ pub(crate) async fn members(executor: impl PgExecutor<'_>) -> Result<Members, sq
         r#"select log_id, registry_epoch,
                   substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) as "timeline!",
                   array(select id from replica) as "replicas!",
-                  (select coalesce(max(lease_ms), 0) from replica) as "lease_ms!"
+                  (select coalesce(max(coalesce(lease_ms, $1)), 0) from replica) as "lease_ms!"
              from log_head"#,
+        whole_milliseconds(LEASE_MAX),
     )
     .fetch_one(executor)
     .await?;
@@ -241,7 +241,7 @@ pub(crate) async fn remove(connection: &mut PgConnection, replicas: &[Uuid]) -> 
 #[derive(Debug, Default)]
 pub(crate) struct Marked {
     pub ids: Vec<Uuid>,
-    /// The longest Δ among them, as far as they told.
+    /// The longest Δ among them; of those who did not tell, the longest there may be.
     pub lease: Duration,
 }
 
@@ -272,9 +272,10 @@ pub(crate) async fn mark_silent(
     let rows = sqlx::query!(
         r#"update replica set leaving = true
             where id = any($1) and (leaving or renewed_at < clock_timestamp() - $2::interval)
-           returning id, coalesce(lease_ms, 0) as "lease_ms!""#,
+           returning id, coalesce(lease_ms, $3) as "lease_ms!""#,
         &found,
         silence,
+        whole_milliseconds(LEASE_MAX),
     )
     .fetch_all(&mut *transaction)
     .await?;
@@ -283,7 +284,10 @@ pub(crate) async fn mark_silent(
     Ok(Marked { ids: rows.into_iter().map(|row| row.id).collect(), lease: milliseconds(longest) })
 }
 
-/// What a column tells; nothing where it tells nonsense.
 fn milliseconds(count: i64) -> Duration {
-    Duration::from_millis(u64::try_from(count).unwrap_or_default())
+    u64::try_from(count).map_or(LEASE_MAX, Duration::from_millis)
+}
+
+fn whole_milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,7 +1,7 @@
 //! One process that serves: it verifies credentials from memory or from Postgres, and says
 //! "revoked" only once that is true everywhere.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use tally_domain::{
@@ -17,24 +17,30 @@ use tokio::{
 
 use crate::{
     bus::Nats,
-    keeper,
+    keeper::{self, ANSWER_TIMEOUT},
     metrics::METRICS,
     mono,
     news::{self, News},
+    outage::{Outage, TooLate},
     participant::{Log, Participant},
-    protocol::{Barrier, By, Machine, Mono, RollCall, Timing},
+    protocol::{Barrier, By, Machine, Members, Mono, RollCall, Timing},
     registry,
 };
 
 /// The shortest Δ there may be. Verifiers, which are not told what the replicas have, take this one:
 /// whatever a replica then waits for, it waits longer.
 pub const LEASE_MIN: Duration = Duration::from_millis(200);
+/// The longest. It is waited for where nobody can tell what the replicas have: while the list of them
+/// cannot be read.
+pub const LEASE_MAX: Duration = Duration::from_secs(10);
+/// Between two attempts to read the list.
+const LIST_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a replica can be told.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplicaSettings {
-    /// Δ: how long a replica may answer from memory after it last read the head, [`LEASE_MIN`] at least.
-    /// Replicas that were told different ones wait for the longest among them.
+    /// Δ: how long a replica may answer from memory after it last read the head, from [`LEASE_MIN`] to
+    /// [`LEASE_MAX`]. Replicas that were told different ones wait for the longest among them.
     pub lease: Duration,
     /// ε: what clocks may drift apart in that time. All replicas must have the same.
     pub drift: Duration,
@@ -60,11 +66,12 @@ impl Default for ReplicaSettings {
 
 impl ReplicaSettings {
     pub(crate) const fn timing(&self) -> Timing {
-        Timing { lease: self.lease, drift: self.drift }
+        Timing { lease: self.lease, lease_max: LEASE_MAX, drift: self.drift }
     }
 
     fn checked(self) -> Self {
         assert!(self.lease >= LEASE_MIN, "a lease of {:?} is shorter than verifiers take", self.lease);
+        assert!(self.lease <= LEASE_MAX, "a lease of {:?} is longer than others wait for", self.lease);
         self
     }
 }
@@ -170,6 +177,7 @@ pub struct ReplicaStatus {
 pub struct Replica {
     store: Arc<Store>,
     participant: Participant,
+    list_outage: Arc<Outage>,
 }
 
 impl Replica {
@@ -178,25 +186,30 @@ impl Replica {
     /// and say so; without, a revocation waits until every lease from before is over.
     ///
     /// # Panics
-    /// Outside of a tokio runtime, and for a lease shorter than [`LEASE_MIN`].
+    /// Outside of a tokio runtime, and for a lease below [`LEASE_MIN`] or above [`LEASE_MAX`].
     #[must_use]
     pub fn join(store: Arc<Store>, settings: ReplicaSettings, nats: Option<Nats>) -> Self {
         let (participant, untold) = Participant::join(Log::of(store.clone()), settings.checked(), nats);
         participant.spawn(news::tell(participant.inner.clone(), untold));
         participant.spawn(keeper::clean_up(participant.inner.clone()));
-        Self { store, participant }
+        Self::of(store, participant)
     }
 
     /// A process that comes and goes, such as a command line: it is in no list and remembers nothing.
     ///
     /// # Panics
-    /// For a lease shorter than [`LEASE_MIN`].
+    /// For a lease below [`LEASE_MIN`] or above [`LEASE_MAX`].
     #[must_use]
     pub fn observer(store: Arc<Store>, settings: ReplicaSettings) -> Self {
         let settings = settings.checked();
         let (participant, _) =
             Participant::new(Log::of(store.clone()), settings, Machine::observer(settings.timing()), None);
-        Self { store, participant }
+        Self::of(store, participant)
+    }
+
+    fn of(store: Arc<Store>, participant: Participant) -> Self {
+        let list_outage = Arc::new(Outage::new("reading the list of replicas"));
+        Self { store, participant, list_outage }
     }
 
     #[must_use]
@@ -260,22 +273,8 @@ impl Replica {
     /// R7: waits until everyone has acknowledged, or until no lease from before can be valid.
     async fn make_effective(&self, position: Position, t0: Mono) -> Effective {
         let inner = &self.participant.inner;
-        let by_time = t0.after(inner.settings.timing().bound());
-        // Read after the reply, together with the history it is of: a commit's own reply does not
-        // name that, and an epoch alone could be of another.
-        let members = timeout(by_time.since(mono::now()), registry::members(&inner.log.pool)).await;
-        let members = match members {
-            Ok(Ok(members)) => Some(members),
-            Ok(Err(error)) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the list of replicas cannot be read: a revocation becomes effective by time"
-                );
-                None
-            }
-            Err(_) => None,
-        };
-        let barrier = Barrier { position, t0, members };
+        let mut barrier = Barrier { position, t0, members: None };
+        let mut members = pin!(self.members());
         let mut moved = inner.moved.subscribe();
         loop {
             let now = mono::now();
@@ -299,7 +298,24 @@ impl Replica {
                 // The sender lives as long as `inner`.
                 _ = moved.changed() => {}
                 () = sleep(again.since(now)) => {}
+                found = &mut members, if barrier.members.is_none() => barrier.members = Some(found),
             }
+        }
+    }
+
+    /// R7: the list, as soon as it can be read. It is read after the commit's reply, together with the
+    /// history it is of: the reply does not name that, and an epoch alone could be of another.
+    async fn members(&self) -> Members {
+        loop {
+            match timeout(ANSWER_TIMEOUT, registry::members(&self.participant.inner.log.pool)).await {
+                Ok(Ok(members)) => {
+                    self.list_outage.worked();
+                    return members;
+                }
+                Ok(Err(error)) => self.list_outage.failed(&error),
+                Err(_) => self.list_outage.failed(&TooLate),
+            }
+            sleep(LIST_PAUSE).await;
         }
     }
 

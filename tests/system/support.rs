@@ -16,7 +16,7 @@ use sqlx::{
     Connection, PgConnection,
     postgres::{PgConnectOptions, PgSslMode},
 };
-use tally_tests::{Answer, Client, Login, Server, client::answer};
+use tally_tests::{Answer, Client, Login, Server, client::answer, eventually};
 use tokio::sync::OnceCell;
 
 /// The binary under test.
@@ -78,9 +78,17 @@ pub async fn connection() -> PgConnection {
     connection_to(shared().await).await
 }
 
-/// A connection to a server's embedded database, to look at its log.
+/// A connection to a server's embedded database, to look at its log. Tests share one: where many run
+/// at once, its places may be taken for a moment.
 pub async fn connection_to(server: &Server) -> PgConnection {
-    PgConnection::connect_with(&database(server)).await.expect("the embedded database answers")
+    eventually("a place at the embedded database", async || {
+        match PgConnection::connect_with(&database(server)).await {
+            Ok(connection) => Some(connection),
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("53300") => None,
+            Err(error) => panic!("the embedded database answers: {error}"),
+        }
+    })
+    .await
 }
 
 /// An address nobody else uses.

@@ -400,9 +400,9 @@ fn log_filter(text: &str) -> Result<String, String> {
 }
 
 fn read_lease(reader: &mut settings::Reader<'_>) -> Duration {
-    let bounds = u64::try_from(tally_fanout::LEASE_MIN.as_millis()).unwrap_or(u64::MAX)..=10_000;
+    let bounds = tally_fanout::LEASE_MIN.as_millis()..=tally_fanout::LEASE_MAX.as_millis();
     let milliseconds = reader.parse::<u64>("TALLY_LEASE_MS", "milliseconds").unwrap_or(1000);
-    if !bounds.contains(&milliseconds) {
+    if !bounds.contains(&milliseconds.into()) {
         reader.problem("TALLY_LEASE_MS", &format!("is {milliseconds}"), "set 200 to 10000 milliseconds");
     }
     Duration::from_millis(milliseconds)

@@ -45,7 +45,11 @@ impl Database {
                 Ok(presented.iter().map(|presented| found(presented, revoked)).collect())
             })
         });
-        let timing = Timing { lease: Duration::from_secs(1), drift: Duration::from_millis(50) };
+        let timing = Timing {
+            lease: Duration::from_secs(1),
+            lease_max: Duration::from_secs(1),
+            drift: Duration::from_millis(50),
+        };
         let machine = Arc::new(RwLock::new(Machine::observer(timing)));
         Arc::new(Lookups::new(look, machine, flights_max, deadline))
     }

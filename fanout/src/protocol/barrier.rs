@@ -22,7 +22,7 @@ pub struct Barrier {
     pub position: Position,
     /// Read after the reply to the commit, or to the load of what was so already.
     pub t0: Mono,
-    /// None when the list could not be read.
+    /// None as long as the list cannot be read.
     pub members: Option<Members>,
 }
 
@@ -64,10 +64,8 @@ impl Machine {
         trusted.filter(|trusted| *trusted > now).map_or(by_time, |trusted| trusted.min(by_time))
     }
 
-    /// Δ + ε of whoever has the longest lease.
     fn bound(&self, barrier: &Barrier) -> Duration {
-        let longest = barrier.members.as_ref().map_or(Duration::ZERO, |members| members.lease);
-        self.timing.with_longest(longest).bound()
+        self.timing.bound(barrier.members.as_ref().map(|members| members.lease))
     }
 
     fn everyone_has(&self, barrier: &Barrier, now: Mono) -> bool {
@@ -103,7 +101,7 @@ impl Machine {
         cursor.tag == *tag && applied.is_some_and(|applied| *applied >= position)
     }
 
-    /// Who has acknowledged a revocation by now; none when the list could not be read.
+    /// Who has acknowledged a revocation by now; none when the list cannot be read.
     #[must_use]
     pub fn roll_call(&self, barrier: &Barrier) -> Option<RollCall> {
         let members = barrier.members.as_ref()?;

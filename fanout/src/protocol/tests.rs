@@ -10,7 +10,8 @@ mod races;
 mod random;
 
 const SECOND: Duration = Duration::from_secs(1);
-const TIMING: Timing = Timing { lease: SECOND, drift: Duration::from_millis(50) };
+const TIMING: Timing =
+    Timing { lease: SECOND, lease_max: Duration::from_secs(9), drift: Duration::from_millis(50) };
 const START: DateTime<Utc> = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
 const US: ReplicaId = ReplicaId(Uuid::from_u128(1));
 const OTHER: ReplicaId = ReplicaId(Uuid::from_u128(2));
@@ -480,7 +481,7 @@ fn a_lease_that_is_longer_than_ours_is_waited_for() {
     assert_eq!(machine.effective(&barrier, Mono(over.0 - 1)), None);
     assert_eq!(machine.effective(&barrier, over), Some(By::Time));
     barrier.members.as_mut().unwrap().lease = SECOND / 5;
-    assert_eq!(machine.effective(&barrier, now.after(TIMING.bound())), Some(By::Time));
+    assert_eq!(machine.effective(&barrier, now.after(TIMING.bound(Some(SECOND)))), Some(By::Time));
 }
 
 /// And a list is trusted only when such a lease, of a row that it may have lost, must be over.
@@ -495,12 +496,16 @@ fn a_longer_lease_makes_a_history_new_for_longer() {
     assert_eq!(machine.effective(&barrier, ms(3055)), Some(By::Acknowledged));
 }
 
+/// Somebody may be on it who was told the longest lease there is, until it can be read.
 #[test]
 fn an_unreadable_list_is_waited_for_by_time() {
     let (machine, now) = settled(9);
-    let barrier = Barrier { members: None, ..barrier(6, now, &[]) };
-    assert_eq!(machine.effective(&barrier, now), None);
-    assert_eq!(machine.effective(&barrier, ms(3050)), Some(By::Time));
+    let unread = Barrier { members: None, ..barrier(6, now, &[]) };
+    let over = now.after(TIMING.lease_max + TIMING.drift);
+    assert_eq!(machine.effective(&unread, Mono(over.0 - 1)), None);
+    assert_eq!(machine.effective(&unread, over), Some(By::Time));
+    let read = barrier(6, now, &[US, OTHER]);
+    assert_eq!(machine.effective(&read, now.after(TIMING.bound(Some(SECOND)))), Some(By::Time));
 }
 
 #[test]

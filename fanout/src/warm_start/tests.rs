@@ -31,7 +31,11 @@ fn begin(machine: &mut Machine, timeline: &str, head: i64) {
 }
 
 fn at(head: i64) -> Machine {
-    let timing = Timing { lease: Duration::from_secs(1), drift: Duration::from_millis(50) };
+    let timing = Timing {
+        lease: Duration::from_secs(1),
+        lease_max: Duration::from_secs(1),
+        drift: Duration::from_millis(50),
+    };
     let mut machine = Machine::new(timing, ROOM, 1024);
     begin(&mut machine, "00000001", head);
     machine

@@ -20,7 +20,7 @@ use tally_domain::{
     user::{ReinstateUser, SuspendUser},
 };
 use tally_events::Position;
-use tally_fanout::{By, News, Presented, Replica, ReplicaSettings, RollCall, VerifyError};
+use tally_fanout::{By, LEASE_MAX, News, Presented, Replica, ReplicaSettings, RollCall, VerifyError};
 use tally_store::{ExecuteError, Idempotency, RequestContext, Store};
 use tokio::{
     sync::broadcast::error::RecvError,
@@ -351,6 +351,29 @@ async fn the_dead_are_taken_off_the_list_and_the_living_are_not() {
 }
 
 /// A newer release writes what this one cannot read. It is followed all the same.
+/// Whoever is on it may have been told a longer lease, and may be answering from memory by that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_cannot_be_read_is_not_one_of_short_leases() {
+    const LEASE: Duration = Duration::from_secs(3);
+    let Alone { replica, store, cluster: _cluster, ada, token } = alone().await;
+    let lease_ms = i64::try_from(LEASE.as_millis()).unwrap();
+    let told = "insert into replica (id, lease_ms) values ($1, $2)";
+    sqlx::query(told).bind(Uuid::new_v4()).bind(lease_ms).execute(store.pool()).await.unwrap();
+    let mut stranger = store.pool().begin().await.unwrap();
+    sqlx::query("lock table replica in access exclusive mode").execute(&mut *stranger).await.unwrap();
+
+    let command = authorize(ada.principal, revoke(&token)).unwrap();
+    let revoked = tokio::spawn({
+        let replica = replica.clone();
+        async move { replica.execute(&command, RequestContext::default()).await }
+    });
+    sleep(BOUND + Duration::from_millis(500)).await;
+    assert!(!revoked.is_finished(), "its own lease is over, and nobody knows of the others");
+    stranger.rollback().await.unwrap();
+    let waited = revoked.await.unwrap().unwrap().effective.unwrap().waited;
+    assert!(waited > LEASE && waited < LEASE_MAX, "read at last, the list tells how long: {waited:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_of_a_newer_release_overthrows_everything() {
     let Alone { replica, store, cluster: _cluster, token, .. } = alone().await;

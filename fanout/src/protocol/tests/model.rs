@@ -45,6 +45,8 @@ const FAST: u64 = 3;
 const SLOW: u64 = 2;
 /// How long a lease lasts on a slow clock.
 const LEASE_TICKS: u8 = 3;
+/// Of a replica that was told another one than those that answer.
+const SHORT_LEASE: u64 = 3;
 
 /// What is there, and what may happen to it.
 #[derive(Clone, Debug)]
@@ -57,6 +59,8 @@ struct Setting {
     observer: bool,
     /// ε.
     drift: u64,
+    /// Whoever revokes, and whoever cleans up, was told a shorter lease than those that answer.
+    short: bool,
     /// How often a process may register.
     registrations: u8,
     /// What the revocation overthrows.
@@ -106,6 +110,7 @@ impl Setting {
             caches: vec![1],
             observer: false,
             drift: DRIFT,
+            short: false,
             registrations: 1,
             what: Invalidation::Of(token(CREDENTIAL)),
             batch: false,
@@ -158,8 +163,13 @@ impl Setting {
         Self { bend: Some(bend), ..self }
     }
 
-    fn timing(&self) -> Timing {
-        Timing { lease: Duration::from_nanos(LEASE), drift: Duration::from_nanos(self.drift) }
+    /// What a process was told, by its number.
+    fn timing(&self, process: usize) -> Timing {
+        let is_short = self.short && !self.caches.contains(&process);
+        let [lease, lease_max, drift] =
+            [if is_short { SHORT_LEASE } else { LEASE }, LEASE, self.drift].map(Duration::from_nanos);
+        let alone = self.bend == Some(Bend::UnreadListByOwnLease);
+        Timing { lease, lease_max: if alone { lease } else { lease_max }, drift }
     }
 }
 
@@ -205,6 +215,9 @@ enum Bend {
     UncommittedPublished,
     StandbyHead,
     NaiveCleanUp,
+    CleanUpByOwnLease,
+    ListByOwnLease,
+    UnreadListByOwnLease,
     RenewalIgnoresRegistration,
     RenewalAcceptedAfterLeaving,
     TagKeptOverFailover,

@@ -261,7 +261,7 @@ impl World {
         match *step {
             Step::Tick(milliseconds) => {
                 self.now = self.now.after(Duration::from_millis(milliseconds));
-                let (now, bound) = (self.now, TIMING.bound());
+                let (now, bound) = (self.now, TIMING.bound(Some(TIMING.lease)));
                 self.rows.retain(|_, marked| marked.is_none_or(|at| now < at.after(bound)));
             }
             Step::Commit => {

@@ -24,10 +24,17 @@ use crate::{
     support::{BINARY, address, expect},
 };
 
+/// Δ of replicas, in turns: nothing is answered from memory for longer after the database was last heard.
+const LEASES: [Duration; 3] = [Duration::from_secs(1), Duration::from_millis(1500), Duration::from_secs(2)];
 /// Whoever waits for leases waits longer than this.
 const FAST: Duration = Duration::from_millis(900);
 /// The operator gives up a command after this.
 const OPERATOR_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Δ of the replica with this number: not everybody was told the same.
+pub fn lease_of(replica: usize) -> Duration {
+    LEASES[replica % LEASES.len()]
+}
 
 pub struct Cluster {
     pub replicas: Vec<Replica>,
@@ -56,7 +63,7 @@ pub struct Clocks {
 }
 
 impl Cluster {
-    pub async fn start(count: u64, seed: u64, clocks: Clocks) -> Self {
+    pub async fn start(count: usize, seed: u64, clocks: Clocks) -> Self {
         let nats = NatsServer::start(&[]).await;
         let postgres = match &clocks.postgres {
             Some(clock) => TempPostgres::start_by(clock).await,
@@ -65,16 +72,18 @@ impl Cluster {
         let options = postgres.database().await;
         let database = options.get_database().expect("it has a name").to_owned();
         // The first one migrates.
-        let one = async |number: u64| {
-            let seed = seed.wrapping_add(number << 32);
+        let one = async |number: usize| {
+            let seed = seed.wrapping_add((number as u64) << 32);
             let to_nats = Line::to(line::Server::Nats(nats.address()), seed).await;
             let to_postgres =
                 Line::to(line::Server::Postgres(postgres.socket()), seed.wrapping_add(1 << 31)).await;
             let database = format!("postgres://tally@{}/{database}?sslmode=disable", to_postgres.address());
             let url = format!("nats://{}", to_nats.address());
+            let lease_ms = lease_of(number).as_millis().to_string();
             let mut settings: Vec<_> = external_settings(&database).into_iter().collect();
             settings.extend([
                 ("NATS_URL", url.as_str()),
+                ("TALLY_LEASE_MS", lease_ms.as_str()),
                 ("DATABASE_MAX_CONNS", "8"),
                 ("DATABASE_MIN_CONNS", "0"),
             ]);

@@ -4,12 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::{
     ask::Asked,
+    cluster::lease_of,
     race::{Attempt, Case, Outcome},
 };
 /// So near to the return of a revocation, either side of it, it is a matter of luck which came first.
 const NEAR: Duration = Duration::from_millis(5);
-/// Δ, as replicas are set: nothing is answered from memory for longer after the database was last heard.
-const LEASE: Duration = Duration::from_secs(1);
 /// What had passed a line when it was cut arrives within this.
 const ON_THE_WAY: Duration = Duration::from_millis(100);
 /// A socket is closed this soon after its replica has heard why, on a busy machine.
@@ -103,7 +102,7 @@ impl Tally {
                 // R5: whatever lease there was is over, and nobody was asked.
                 let is_unfounded = |blackout: &Blackout| {
                     blackout.replica == asked.replica
-                        && asked.start > blackout.from + LEASE + ON_THE_WAY
+                        && asked.start > blackout.from + lease_of(blackout.replica) + ON_THE_WAY
                         && asked.end < blackout.to
                 };
                 if blackouts.iter().any(is_unfounded) {
@@ -238,9 +237,10 @@ mod tests {
         let wrong =
             |start: u64, blackout| judged(5000 + start, 5001 + start, Some(200), Some(blackout)).wrong.len();
         // The token is revoked long before: one finding is that.
-        assert_eq!(wrong(1101, (5000, 9000)), 2);
-        assert_eq!(wrong(1099, (5000, 9000)), 1);
-        assert_eq!(wrong(1101, (5000, 6102)), 1, "it was mended meanwhile");
+        let over = u64::try_from((lease_of(1) + ON_THE_WAY).as_millis()).unwrap();
+        assert_eq!(wrong(over + 1, (5000, 9000)), 2);
+        assert_eq!(wrong(over - 1, (5000, 9000)), 1);
+        assert_eq!(wrong(over + 1, (5000, 5000 + over + 2)), 1, "it was mended meanwhile");
     }
 
     #[test]

@@ -102,7 +102,8 @@ fn revocations() -> Option<usize> {
 
 async fn suffer(faults: &[Fault], clocks: Clocks) {
     let seed = seed();
-    let (racers, replicas) = if revocations().is_some() { (16, 3 + seed % 3) } else { (6, 3) };
+    let (racers, replicas) =
+        if revocations().is_some() { (16, [3, 4, 5][(seed % 3) as usize]) } else { (6, 3) };
     let mut course = Course::new(racers, Cluster::start(replicas, seed, clocks).await, seed).await;
     let enough = revocations().map_or(0, |count| count.div_ceil(FAULTS));
     let mut wrong = Vec::new();

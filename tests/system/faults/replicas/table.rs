@@ -8,7 +8,7 @@ use super::{super::report::add_row, judge::Tally, subject::Kind};
 /// The sum over all rounds of one fault.
 pub struct Row {
     fault: String,
-    replicas: u64,
+    replicas: usize,
     pub rounds: usize,
     pub tally: Tally,
     works_max: Duration,
@@ -16,7 +16,7 @@ pub struct Row {
 }
 
 impl Row {
-    pub fn new(fault: String, replicas: u64) -> Self {
+    pub fn new(fault: String, replicas: usize) -> Self {
         let (works_max, fast_max) = (Duration::ZERO, Duration::ZERO);
         Self { fault, replicas, rounds: 0, tally: Tally::default(), works_max, fast_max }
     }

@@ -1,6 +1,6 @@
 //! Every rule bent, one at a time: each lets through a yes that must not be, and it is found.
 //!
-//! The rows are those of the protocol's last table, *Bend one rule*.
+//! The rows are those of the protocol's last table, *Bend one rule*, and three where leases differ.
 
 use super::*;
 
@@ -147,6 +147,19 @@ fn standby_head() {
 fn naive_clean_up() {
     let setting = Setting { clean_up: true, ..Setting::hearing() };
     breaks("naive clean-up", &setting.bent(Bend::NaiveCleanUp));
+}
+
+#[test]
+fn clean_up_waits_for_a_lease_of_its_own() {
+    let setting = Setting { clean_up: true, short: true, ..Setting::hearing() };
+    breaks("clean-up by the own lease", &setting.bent(Bend::CleanUpByOwnLease));
+}
+
+#[test]
+fn barrier_waits_for_a_lease_of_its_own() {
+    let setting = Setting { short: true, ..Setting::plain() };
+    breaks("barrier by the own lease", &setting.clone().bent(Bend::ListByOwnLease));
+    breaks("an unread list by the own lease", &setting.bent(Bend::UnreadListByOwnLease));
 }
 
 #[test]

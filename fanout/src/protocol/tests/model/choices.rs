@@ -1,7 +1,7 @@
 //! What can happen next.
 
 use super::{
-    world::{Phase, Request},
+    world::{Phase, Request, Row},
     *,
 };
 
@@ -102,12 +102,18 @@ impl World {
         for (index, row) in self.rows.iter().enumerate() {
             match row.leaving {
                 None => steps.push(Step::Mark(index)),
-                Some(since) if self.cleaner >= since.after(self.setting.timing().bound()) => {
+                Some(since) if self.cleaner >= since.after(self.waits_for(row)) => {
                     steps.push(Step::Remove(index));
                 }
                 Some(_) => {}
             }
         }
+    }
+
+    /// As long as a row must have been marked.
+    fn waits_for(&self, row: &Row) -> Duration {
+        let lease = if self.bent(Bend::CleanUpByOwnLease) { Duration::ZERO } else { row.lease };
+        self.setting.timing(self.host()).bound(Some(lease))
     }
 
     fn choices_of_registration(&self, index: usize, steps: &mut Vec<Step>) {
@@ -140,7 +146,7 @@ impl World {
     fn choices_of_renewal(&self, index: usize, steps: &mut Vec<Step>) {
         let process = &self.processes[index];
         // The one before it is given up. One that was sent at the same moment could bring no more.
-        let until = process.clock.after(self.setting.timing().lease);
+        let until = process.clock.after(self.setting.timing(index).lease);
         let is_new = process.machine.lease.is_none_or(|lease| lease.until < until)
             && process.renewal.as_ref().is_none_or(|sent| sent.t0 < process.clock);
         if is_new && process.row_left.is_none() {

@@ -65,6 +65,17 @@ fn a_lease_against_a_revocation() {
     holds("lease", &Setting::plain(), None);
 }
 
+/// Whoever revokes was told a shorter one than whoever answers, and may not be able to read the list.
+#[test]
+fn a_lease_longer_than_that_of_whoever_revokes() {
+    let short = |setting| Setting { short: true, ..setting };
+    holds("a longer lease", &short(Setting::plain()), None);
+    let clean_up = Setting { clean_up: true, ..Setting::hearing() };
+    holds_as_far_as_time_allows("a longer lease, clean-up", &short(clean_up));
+    let observer = Setting { observer: true, before: Vec::new(), ..Setting::alone() };
+    holds("a longer lease, observer", &short(observer), None);
+}
+
 #[test]
 fn two_that_begin_with_nothing() {
     holds_as_far_as_time_allows("beginning", &Setting { before: Vec::new(), ..Setting::plain() });

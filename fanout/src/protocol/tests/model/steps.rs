@@ -170,8 +170,9 @@ impl World {
 
     fn list(&self) -> Members {
         let replicas = self.rows.iter().map(|row| row.id).collect();
-        // Nobody was told another one than the machines have.
-        Members { tag: self.now().tag(), registry_epoch: 0, replicas, lease: Duration::ZERO }
+        let leases = self.rows.iter().map(|row| row.lease).filter(|_| !self.bent(Bend::ListByOwnLease));
+        let lease = leases.max().unwrap_or_default();
+        Members { tag: self.now().tag(), registry_epoch: 0, replicas, lease }
     }
 
     pub(super) fn is_effective(&self, waiter: &Waiter) -> Option<By> {
@@ -205,7 +206,7 @@ impl World {
     fn enter(&mut self, index: usize) {
         if let Some(id) = self.processes[index].machine.replica() {
             self.rows.retain(|row| process_of(row.id) != index);
-            self.rows.push(Row { id, leaving: None });
+            self.rows.push(Row { id, lease: self.setting.timing(index).lease, leaving: None });
         }
     }
 
@@ -279,9 +280,9 @@ impl World {
         self.crashes += 1;
         let process = &self.processes[index];
         let machine = if self.setting.observer && index == self.host() {
-            Machine::observer(self.setting.timing())
+            Machine::observer(self.setting.timing(index))
         } else {
-            Machine::new(self.setting.timing(), 1, 4)
+            Machine::new(self.setting.timing(index), 1, 4)
         };
         let (clock, registrations) = (process.clock, process.registrations);
         self.processes[index] = Process { clock, registrations, ..Process::new(machine) };
@@ -306,7 +307,7 @@ impl World {
             process.step(|machine| machine.apply(&message));
         }
         if self.setting.bend == Some(Bend::BusRenewsTheLease) {
-            let until = process.clock.after(self.setting.timing().lease);
+            let until = process.clock.after(self.setting.timing(index).lease);
             process.step(|machine| {
                 if let Some(lease) = &mut machine.lease {
                     lease.until = until;
@@ -434,7 +435,7 @@ impl World {
         let now = process.clock;
         let lease = process.machine.lease();
         process.request = if lease.is_some_and(|lease| lease.holds(now)) || unchecked {
-            let lease_lasts = self.setting.timing().lease;
+            let lease_lasts = self.setting.timing(index).lease;
             let proved_until = process.renewed.map(|t0| t0.after(lease_lasts)).filter(|until| now < *until);
             Request::Taken(Asking { lease, doomed, proved_until })
         } else if self.setting.lookups {

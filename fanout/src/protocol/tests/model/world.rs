@@ -64,6 +64,8 @@ impl History {
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub id: ReplicaId,
+    /// Δ, as its process was told it.
+    pub lease: Duration,
     /// Since when on the clock of whoever cleans up.
     pub leaving: Option<Mono>,
 }
@@ -202,13 +204,10 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(setting: Arc<Setting>) -> Self {
-        let timing = setting.timing();
-        let mut processes: Vec<Process> = Vec::new();
-        for _ in 0..setting.replicas {
-            processes.push(Process::new(Machine::new(timing, 1, 4)));
-        }
+        let replica = |index| Process::new(Machine::new(setting.timing(index), 1, 4));
+        let mut processes: Vec<Process> = (0..setting.replicas).map(replica).collect();
         if setting.observer {
-            processes.push(Process::new(Machine::observer(timing)));
+            processes.push(Process::new(Machine::observer(setting.timing(setting.replicas))));
         }
         Self {
             histories: vec![History { timeline: 1, events: Vec::new() }],
@@ -472,7 +471,7 @@ impl World {
         out.put_option(process.row_left, Digest::put_id);
         self.put_machine(out, index);
         out.put_option(process.renewal.as_ref(), |out, renewal| {
-            out.put_until(renewal.t0.after(self.setting.timing().lease), now);
+            out.put_until(renewal.t0.after(self.setting.timing(index).lease), now);
             out.put_option(renewal.sent.applied, |out, applied| out.put(applied.0));
             out.put_option(renewal.reply.as_ref(), |out, Reply(answer)| {
                 out.put_option(answer.as_ref(), |out, answer| {
@@ -495,7 +494,7 @@ impl World {
         // Where every request is doomed, a yes breaks P3 before it can break P4.
         let proves = self.setting.any_time;
         out.put_option(process.renewed.filter(|_| proves), |out, t0| {
-            out.put_until(t0.after(self.setting.timing().lease), now);
+            out.put_until(t0.after(self.setting.timing(index).lease), now);
         });
         out.put_option(process.fill.as_ref(), |out, fill| {
             out.put(fill.position.0);
@@ -575,6 +574,7 @@ impl World {
 impl Digest {
     fn put_members(&mut self, members: &Members) {
         self.put_tag(&members.tag);
+        self.put(members.lease.as_nanos());
         self.put(0xF2);
         for replica in &members.replicas {
             self.put_id(*replica);
