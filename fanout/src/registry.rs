@@ -1,7 +1,7 @@
 //! The statements of the protocol: who may answer from memory, and where the log ends.
 //!
 //! Every change to the list moves `log_head.registry_epoch` in the same transaction, and so under
-//! the head's lock: a commit knows from the row it locked which list it must wait for.
+//! the head's lock: a commit comes wholly before a change or wholly after it.
 
 use std::time::Duration;
 
@@ -115,10 +115,10 @@ fn leaf(bytes: Option<Vec<u8>>) -> Result<Leaf, sqlx::Error> {
     })
 }
 
-/// R7: the list with its epoch and the history it is of, in one statement.
+/// R7: the list and the history it is of, in one statement.
 pub(crate) async fn members(executor: impl PgExecutor<'_>) -> Result<Members, sqlx::Error> {
     let row = sqlx::query!(
-        r#"select log_id, registry_epoch,
+        r#"select log_id,
                   substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) as "timeline!",
                   array(select id from replica) as "replicas!",
                   (select coalesce(max(coalesce(lease_ms, $1)), 0) from replica) as "lease_ms!"
@@ -129,7 +129,6 @@ pub(crate) async fn members(executor: impl PgExecutor<'_>) -> Result<Members, sq
     .await?;
     Ok(Members {
         tag: Tag { log_id: row.log_id, timeline: row.timeline },
-        registry_epoch: row.registry_epoch,
         replicas: row.replicas.into_iter().map(ReplicaId).collect(),
         lease: milliseconds(row.lease_ms),
     })
@@ -284,6 +283,7 @@ pub(crate) async fn mark_silent(
     Ok(Marked { ids: rows.into_iter().map(|row| row.id).collect(), lease: milliseconds(longest) })
 }
 
+/// What a column tells; where it tells nonsense, the longest there may be.
 fn milliseconds(count: i64) -> Duration {
     u64::try_from(count).map_or(LEASE_MAX, Duration::from_millis)
 }

@@ -122,8 +122,6 @@ impl Batch {
 pub(crate) struct Committed {
     /// The position of its last event.
     pub position: Position,
-    /// The epoch of the replica list in the row that was locked for it.
-    pub registry_epoch: i64,
     pub recorded_at: DateTime<Utc>,
 }
 

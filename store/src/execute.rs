@@ -70,8 +70,6 @@ pub struct Executed<O> {
     pub outcome: O,
     /// The last event it appended, or the head it was decided at when there was nothing to do.
     pub position: Position,
-    /// The epoch of the replica list at that position.
-    pub registry_epoch: i64,
     /// When it was recorded, or decided when there was nothing to do.
     pub at: DateTime<Utc>,
     /// Whether anything was appended.
@@ -266,13 +264,13 @@ impl Store {
         streams: &[StreamId],
         request: RequestContext,
     ) -> Result<Executed<C::Outcome>, ExecuteError<C::Refusal>> {
-        let Loaded { streams, head, registry_epoch, keys } = load(&self.pool, streams).await?;
+        let Loaded { streams, head, keys } = load(&self.pool, streams).await?;
         self.memory.learn(&streams);
         let context = self.context(command);
         let decision = command.get().decide(&world(&streams), &context).map_err(ExecuteError::Refused)?;
         if decision.events.is_empty() {
             let (outcome, at) = (decision.outcome, context.now);
-            return Ok(Executed { outcome, position: head, registry_epoch, at, appended: false });
+            return Ok(Executed { outcome, position: head, at, appended: false });
         }
         self.append(command, streams, &keys, decision, &context, request).await
     }
@@ -318,8 +316,8 @@ impl Store {
             self.memory.snapshotted(&grown);
             write_snapshots(&self.pool, grown).await;
         }
-        let Committed { position, registry_epoch, recorded_at } = committed;
-        Ok(Executed { outcome, position, registry_epoch, at: recorded_at, appended: true })
+        let Committed { position, recorded_at } = committed;
+        Ok(Executed { outcome, position, at: recorded_at, appended: true })
     }
 
     /// Gives each event its version, its claims and its seal.

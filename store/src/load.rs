@@ -54,7 +54,6 @@ pub(crate) struct Loaded {
     pub streams: Streams,
     /// The head of the log in the same snapshot.
     pub head: Position,
-    pub registry_epoch: i64,
     /// The wrapped keys of the people whose streams were read, erased ones left out.
     pub keys: HashMap<Subject, Vec<u8>>,
 }
@@ -67,7 +66,7 @@ pub(crate) async fn load(pool: &PgPool, streams: &[StreamId]) -> Result<Loaded, 
     let kinds: HashMap<Uuid, StreamKind> =
         streams.iter().map(|stream| (stream.uuid(), stream.kind())).collect();
     let rows = sqlx::query!(
-        r#"select h.position as head, h.registry_epoch, wanted.id as "id!",
+        r#"select h.position as head, wanted.id as "id!",
                   s.version as "snapshot_version?", s.state::text as "snapshot_state?",
                   e.position as "position?", e.stream_version as "stream_version?", e.name as "name?",
                   e.schema_version as "schema_version?", e.workspace_id, e.actor_kind as "actor_kind?",
@@ -90,9 +89,9 @@ pub(crate) async fn load(pool: &PgPool, streams: &[StreamId]) -> Result<Loaded, 
 
     let mut folds: HashMap<Uuid, (StreamId, Folded)> = HashMap::new();
     let mut keys = HashMap::new();
-    let (mut head, mut registry_epoch) = (Position::ZERO, 0);
+    let mut head = Position::ZERO;
     for row in rows {
-        (head, registry_epoch) = (Position(row.head), row.registry_epoch);
+        head = Position(row.head);
         let stream = kinds[&row.id].stream(row.id);
         let snapshot = row.snapshot_version.zip(row.snapshot_state);
         let (_, folded) = match folds.entry(row.id) {
@@ -134,7 +133,7 @@ pub(crate) async fn load(pool: &PgPool, streams: &[StreamId]) -> Result<Loaded, 
         let recorded = Stored::from(row).decode().map_err(|source| ReadError::Decode { position, source })?;
         folded.evolve(&recorded);
     }
-    Ok(Loaded { streams: folds.into_values().collect(), head, registry_epoch, keys })
+    Ok(Loaded { streams: folds.into_values().collect(), head, keys })
 }
 
 /// An unreadable snapshot is an error: the statement left out the events it stands for.

@@ -58,7 +58,6 @@ struct Head {
     log_id: Uuid,
     before: Position,
     recorded_at: DateTime<Utc>,
-    registry_epoch: i64,
     transaction: String,
     timeline: String,
 }
@@ -96,8 +95,7 @@ async fn write_rows(
             Ok(()) => {
                 position = last;
                 accepted.push(commit);
-                let (registry_epoch, recorded_at) = (head.registry_epoch, head.recorded_at);
-                verdicts.push(Ok(Committed { position, registry_epoch, recorded_at }));
+                verdicts.push(Ok(Committed { position, recorded_at: head.recorded_at }));
             }
             Err(refused) => verdicts.push(Err(CommitError::from(refused))),
         }
@@ -119,7 +117,7 @@ async fn lock_head(
         r#"update log_head
               set position = position + $1, recorded_at = greatest(clock_timestamp(), recorded_at)
             where inline_version <= $2
-           returning log_id, position, recorded_at, registry_epoch,
+           returning log_id, position, recorded_at,
                      pg_current_xact_id()::text as "transaction!",
                      substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) as "timeline!""#,
         count(offered),
@@ -133,7 +131,6 @@ async fn lock_head(
         log_id: row.log_id,
         before: Position(row.position - count(offered)),
         recorded_at: row.recorded_at,
-        registry_epoch: row.registry_epoch,
         transaction: row.transaction,
         timeline: row.timeline,
     })

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use tally_events::Position;
 
-use super::{FIRST_TIMELINE, Machine, Mono, ReplicaId, Standing, Tag};
+use super::{Machine, Mono, ReplicaId, Standing, Tag};
+
+/// The timeline of a database that never failed over and was never restored to a moment.
+const FIRST_TIMELINE: &str = "00000001";
 
 /// Who may be answering from memory, read after the commit's reply, and of which history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Members {
     pub tag: Tag,
-    pub registry_epoch: i64,
     pub replicas: Vec<ReplicaId>,
     /// The longest Δ among them.
     pub lease: Duration,
@@ -22,7 +24,7 @@ pub struct Barrier {
     pub position: Position,
     /// Read after the reply to the commit, or to the load of what was so already.
     pub t0: Mono,
-    /// None as long as the list cannot be read.
+    /// None until the list is read.
     pub members: Option<Members>,
 }
 
@@ -101,7 +103,7 @@ impl Machine {
         cursor.tag == *tag && applied.is_some_and(|applied| *applied >= position)
     }
 
-    /// Who has acknowledged a revocation by now; none when the list cannot be read.
+    /// Who has acknowledged a revocation by now; none as long as the list is not read.
     #[must_use]
     pub fn roll_call(&self, barrier: &Barrier) -> Option<RollCall> {
         let members = barrier.members.as_ref()?;

@@ -1,7 +1,10 @@
 //! One test per rule, each named by what bending it would let through.
 
+use std::time::Duration;
+
 use tally_domain::{Dependency, PersonCredential};
 use tally_events::{TokenId, UserId};
+use uuid::Uuid;
 
 use super::*;
 
@@ -100,7 +103,7 @@ fn says_yes(machine: &Machine, now: Mono) -> bool {
 }
 
 fn barrier(position: i64, t0: Mono, replicas: &[ReplicaId]) -> Barrier {
-    let members = Members { tag: tag(1), registry_epoch: 1, replicas: replicas.to_vec(), lease: SECOND };
+    let members = Members { tag: tag(1), replicas: replicas.to_vec(), lease: SECOND };
     Barrier { position: Position(position), t0, members: Some(members) }
 }
 

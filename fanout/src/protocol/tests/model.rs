@@ -45,7 +45,7 @@ const FAST: u64 = 3;
 const SLOW: u64 = 2;
 /// How long a lease lasts on a slow clock.
 const LEASE_TICKS: u8 = 3;
-/// Of a replica that was told another one than those that answer.
+/// Δ of whoever is not asked, where those that are were told a longer one.
 const SHORT_LEASE: u64 = 3;
 
 /// What is there, and what may happen to it.
@@ -168,8 +168,8 @@ impl Setting {
         let is_short = self.short && !self.caches.contains(&process);
         let [lease, lease_max, drift] =
             [if is_short { SHORT_LEASE } else { LEASE }, LEASE, self.drift].map(Duration::from_nanos);
-        let alone = self.bend == Some(Bend::UnreadListByOwnLease);
-        Timing { lease, lease_max: if alone { lease } else { lease_max }, drift }
+        let is_bent = self.bend == Some(Bend::UnreadListByOwnLease);
+        Timing { lease, lease_max: if is_bent { lease } else { lease_max }, drift }
     }
 }
 

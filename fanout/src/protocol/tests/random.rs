@@ -254,7 +254,7 @@ impl World {
 
     fn list(&self) -> Members {
         let replicas = self.rows.keys().copied().collect();
-        Members { tag: tag(self.timeline), registry_epoch: 0, replicas, lease: TIMING.lease }
+        Members { tag: tag(self.timeline), replicas, lease: TIMING.lease }
     }
 
     fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {

@@ -172,7 +172,7 @@ impl World {
         let replicas = self.rows.iter().map(|row| row.id).collect();
         let leases = self.rows.iter().map(|row| row.lease).filter(|_| !self.bent(Bend::ListByOwnLease));
         let lease = leases.max().unwrap_or_default();
-        Members { tag: self.now().tag(), registry_epoch: 0, replicas, lease }
+        Members { tag: self.now().tag(), replicas, lease }
     }
 
     pub(super) fn is_effective(&self, waiter: &Waiter) -> Option<By> {
