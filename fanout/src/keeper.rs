@@ -21,7 +21,7 @@ use crate::{
     registry::{self, Marked},
 };
 
-/// How long opening a connection, registering, and reading a page may take.
+/// How long opening a connection, registering, and reading a page or the list may take.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 /// Between tries while the database is away: from the first, doubled up to the last.
 pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(50);

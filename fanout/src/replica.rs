@@ -17,11 +17,11 @@ use tokio::{
 
 use crate::{
     bus::Nats,
-    keeper::{self, ANSWER_TIMEOUT},
+    keeper::{self, ANSWER_TIMEOUT, Failure, RETRY_FIRST, RETRY_LAST},
     metrics::METRICS,
     mono,
     news::{self, News},
-    outage::{Outage, TooLate},
+    outage::TooLate,
     participant::{Log, Participant},
     protocol::{Barrier, By, Machine, Members, Mono, RollCall, Timing},
     registry,
@@ -31,10 +31,8 @@ use crate::{
 /// whatever a replica then waits for, it waits longer.
 pub const LEASE_MIN: Duration = Duration::from_millis(200);
 /// The longest. It is waited for where nobody can tell what the replicas have: while the list of them
-/// cannot be read.
+/// cannot be read, and for one on it that did not tell.
 pub const LEASE_MAX: Duration = Duration::from_secs(10);
-/// Between two attempts to read the list.
-const LIST_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a replica can be told.
 #[derive(Clone, Copy, Debug)]
@@ -177,7 +175,6 @@ pub struct ReplicaStatus {
 pub struct Replica {
     store: Arc<Store>,
     participant: Participant,
-    list_outage: Arc<Outage>,
 }
 
 impl Replica {
@@ -192,7 +189,7 @@ impl Replica {
         let (participant, untold) = Participant::join(Log::of(store.clone()), settings.checked(), nats);
         participant.spawn(news::tell(participant.inner.clone(), untold));
         participant.spawn(keeper::clean_up(participant.inner.clone()));
-        Self::of(store, participant)
+        Self { store, participant }
     }
 
     /// A process that comes and goes, such as a command line: it is in no list and remembers nothing.
@@ -204,12 +201,7 @@ impl Replica {
         let settings = settings.checked();
         let (participant, _) =
             Participant::new(Log::of(store.clone()), settings, Machine::observer(settings.timing()), None);
-        Self::of(store, participant)
-    }
-
-    fn of(store: Arc<Store>, participant: Participant) -> Self {
-        let list_outage = Arc::new(Outage::new("reading the list of replicas"));
-        Self { store, participant, list_outage }
+        Self { store, participant }
     }
 
     #[must_use]
@@ -306,16 +298,23 @@ impl Replica {
     /// R7: the list, as soon as it can be read. It is read after the commit's reply, together with the
     /// history it is of: the reply does not name that, and an epoch alone could be of another.
     async fn members(&self) -> Members {
+        let mut pause = RETRY_FIRST;
         loop {
-            match timeout(ANSWER_TIMEOUT, registry::members(&self.participant.inner.log.pool)).await {
-                Ok(Ok(members)) => {
-                    self.list_outage.worked();
-                    return members;
-                }
-                Ok(Err(error)) => self.list_outage.failed(&error),
-                Err(_) => self.list_outage.failed(&TooLate),
+            let read = timeout(ANSWER_TIMEOUT, registry::members(&self.participant.inner.log.pool)).await;
+            let error: Failure = match read {
+                Ok(Ok(members)) => return members,
+                Ok(Err(error)) => error.into(),
+                Err(_) => TooLate.into(),
+            };
+            if pause == RETRY_FIRST {
+                tracing::warn!(
+                    error = &*error as &dyn std::error::Error,
+                    "the list of replicas cannot be read: until it can, a revocation waits for the longest \
+                     lease that any of them may have been told"
+                );
             }
-            sleep(LIST_PAUSE).await;
+            sleep(pause).await;
+            pause = RETRY_LAST.min(pause * 2);
         }
     }
 

@@ -4,9 +4,10 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 
 use crate::{
@@ -103,19 +104,15 @@ impl TempPostgres {
     #[must_use]
     pub fn freeze(&self) -> Frozen {
         let postmaster = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).expect("a process id");
-        // First the parent, and until it stands, so that no child comes to be that is not in its list.
+        // First the parent, so that no child comes to be that is not in its list.
         kill_process(postmaster, Signal::STOP).expect("the postmaster runs");
-        while !stands(postmaster) {
-            std::thread::yield_now();
-        }
+        wait_until_stopped(&[postmaster]);
         let children = children(postmaster);
         for child in &children {
             // One that ended meanwhile waits for its parent, so its id is nobody else's.
             let _ = kill_process(*child, Signal::STOP);
         }
-        while !children.iter().all(|child| stands(*child)) {
-            std::thread::yield_now();
-        }
+        wait_until_stopped(&children);
         Frozen(children.into_iter().chain([postmaster]).collect())
     }
 
@@ -200,13 +197,21 @@ fn children(postmaster: Pid) -> Vec<Pid> {
     children.split_whitespace().filter_map(|id| id.parse().ok()).filter_map(Pid::from_raw).collect()
 }
 
-/// Whether a signal has stopped it, or it has ended: the signal itself does not wait for that.
-fn stands(process: Pid) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())) else {
-        return true;
-    };
-    // proc_pid_stat(5): the state is what follows the name, which stands in brackets.
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 'Z']))
+/// A signal returns before whom it stops has stopped. Some may have ended instead.
+fn wait_until_stopped(processes: &[Pid]) {
+    let began = Instant::now();
+    while !processes.iter().copied().all(is_stopped) {
+        assert!(began.elapsed() < Duration::from_secs(10), "SIGSTOP stops {processes:?}");
+        std::thread::yield_now();
+    }
+}
+
+fn is_stopped(process: Pid) -> bool {
+    match std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())) {
+        // proc_pid_stat(5): the state is what follows the name, which stands in brackets.
+        Ok(stat) => stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 'Z'])),
+        Err(_) => test_kill_process(process).is_err(),
+    }
 }
 
 fn start(

@@ -184,7 +184,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "TALLY_LEASE_MS",
         "`1000`",
-        "How long a replica may answer from memory without hearing from the database, 200 to 10000. A revocation takes at most a little longer when a replica is dead, by the longest of those that replicas were told.",
+        "How long a replica may answer from memory without hearing from the database, 200 to 10000. When a replica is dead, a revocation waits a little longer than the longest of those that replicas were told, and up to 10000 while the database does not tell which those are.",
     ),
     setting(
         "TALLY_OAUTH_CLIENTS",

@@ -350,8 +350,7 @@ async fn the_dead_are_taken_off_the_list_and_the_living_are_not() {
     assert_eq!(list(store.pool()).await.1, 3);
 }
 
-/// A newer release writes what this one cannot read. It is followed all the same.
-/// Whoever is on it may have been told a longer lease, and may be answering from memory by that.
+/// Whoever is on a list that cannot be read may have been told a longer lease, and may be answering from memory by that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_cannot_be_read_is_not_one_of_short_leases() {
     const LEASE: Duration = Duration::from_secs(3);
@@ -374,6 +373,7 @@ async fn a_list_that_cannot_be_read_is_not_one_of_short_leases() {
     assert!(waited > LEASE && waited < LEASE_MAX, "read at last, the list tells how long: {waited:?}");
 }
 
+/// A newer release writes what this one cannot read. It is followed all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_of_a_newer_release_overthrows_everything() {
     let Alone { replica, store, cluster: _cluster, token, .. } = alone().await;

@@ -24,9 +24,11 @@ use super::{
 const LEASE: Duration = Duration::from_secs(1);
 /// How long a verification waits for the database.
 const VERIFY_DEADLINE: Duration = Duration::from_secs(2);
-/// Requests that come while it hangs, whether or not earlier ones were answered.
+/// Requests that come while it hangs, whether or not earlier ones were answered: for three seconds.
 const ARRIVALS: u64 = 200;
 const BETWEEN_ARRIVALS: Duration = Duration::from_millis(15);
+/// Long enough for the last of them to be told that there was no answer.
+const HANG_SECONDS: u64 = 7;
 /// What the server may need for them beside what it had: far less than 200 times a connection's buffers
 /// and a task, if anything of theirs stayed.
 const GROWTH_KIB_MAX: u64 = 48 * 1024;
@@ -45,7 +47,7 @@ async fn a_database_that_hangs_is_waited_for_in_bounded_time_and_taken_up_again(
     let warm = site.client().login("warm@example.org").await.token;
     for _ in 0..slow_rounds() {
         // The long version also hangs for longer than any request is waited for.
-        let hang = if long() { rng.random_range(3..26) } else { 5 };
+        let hang = if long() { rng.random_range(HANG_SECONDS..26) } else { HANG_SECONDS };
         let (hang, before) = (Duration::from_secs(hang), rng.random_range(60..200));
         let recovery;
         (people, recovery) = under_load(people, async |acts| {
@@ -55,7 +57,7 @@ async fn a_database_that_hangs_is_waited_for_in_bounded_time_and_taken_up_again(
             let frozen = site.postgres.as_ref().expect("beside it").freeze();
             let since = Instant::now();
             let client = site.client();
-            let arrivals = arrive(&client, &warm, since);
+            let arrivals = arrive(&client, &warm, since, since + hang);
             let watch = async {
                 let mut most = site.held();
                 while since.elapsed() < hang {
@@ -101,8 +103,8 @@ async fn eventually_warm(client: &Client, credential: &str) {
 /// Sends requests at a steady pace without waiting for their answers; the slowest one's time.
 ///
 /// A yes is given under a lease from before the hang, and so to no request that came later than the
-/// lease can last. After that everybody is told 503, and nobody is told no.
-async fn arrive(client: &Client, warm: &str, since: Instant) -> Duration {
+/// lease can last. After that everybody is told 503, and nobody is told no, until the database goes on.
+async fn arrive(client: &Client, warm: &str, since: Instant, until: Instant) -> Duration {
     let tasks = (0..ARRIVALS).map(|number| {
         let (client, warm) = (client.clone(), warm.to_owned());
         tokio::spawn(async move {
@@ -110,7 +112,7 @@ async fn arrive(client: &Client, warm: &str, since: Instant) -> Duration {
             let sent = Instant::now();
             let status = verified(&client, &warm).await;
             let took = sent.elapsed();
-            if sent.duration_since(since) < LEASE {
+            if sent.duration_since(since) < LEASE || Instant::now() >= until {
                 assert!([400, 503].contains(&status), "{status}");
             } else {
                 assert_eq!(
