@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use sqlx::{PgConnection, PgPool};
 use tally_domain::credential::CredentialHash;
+use tally_events::Position;
 use tally_projections::credentials::{Found, Standing, find_sessions, find_tokens};
 use tokio::{sync::oneshot, time::timeout};
 
@@ -160,6 +161,14 @@ impl Lookups {
     }
 }
 
+/// A connection that outlived a failover: what it says was overtaken.
+#[derive(Debug, thiserror::Error)]
+#[error("a server that has the log up to {}, where it was applied up to {}, is no primary any more", .read.0, .applied.0)]
+struct Deposed {
+    read: Position,
+    applied: Position,
+}
+
 /// Flights one after the other, until nobody waits.
 struct Plane {
     lookups: Arc<Lookups>,
@@ -171,9 +180,16 @@ impl Plane {
     async fn fly(mut self) {
         while let Some(passengers) = self.depart() {
             // Before the statement is sent: what it reads belongs to this history or to none.
-            let ticket = self.lookups.machine.read().ticket();
+            let (ticket, applied) = {
+                let machine = self.lookups.machine.read();
+                (machine.ticket(), machine.applied())
+            };
             let presented = passengers.iter().map(|passengers| passengers.presented).collect();
             let Some(found) = self.lookups.look(presented).await else { continue };
+            if let Some(found) = found.iter().find(|found| found.position < applied) {
+                self.lookups.outage.failed(&Deposed { read: found.position, applied });
+                continue;
+            }
             let landed = passengers.into_iter().zip(found);
             let landed: Vec<(Passengers, Found)> =
                 landed.map(|(passengers, found)| passengers.judged(found)).collect();

@@ -210,9 +210,9 @@ pub async fn revoke_token(
 
 /// Revokes what was named, and its line where that is asked for.
 ///
-/// A token below may mint another while this runs, and somebody else may revoke some of it: so the line is
-/// read again until a command found nothing of it live, and has waited for that. It ends: what was revoked
-/// mints nothing.
+/// A token below may mint another while this runs and end itself, and somebody else may revoke some of it.
+/// So the line is read again until nothing of it was live after what was named had ended: then nothing is
+/// left that could mint. One more command waits for what others have revoked.
 pub(crate) async fn revoke(
     app: &App,
     caller: &Caller,
@@ -220,15 +220,18 @@ pub(crate) async fn revoke(
     with_line: bool,
 ) -> Result<Done<Vec<TokenId>>, ApiError> {
     let owner = caller.principal.user().ok_or_else(ApiError::invalid_token)?;
+    let mut root_has_ended = false;
     loop {
         let line =
             if with_line { line_below(app.pool(), owner, root, LINE_TOKENS).await? } else { Vec::new() };
+        let is_whole = !with_line || (root_has_ended && line.is_empty());
         let command = RevokeTokens { root, line };
         let done =
             app.execute(caller.principal, command, caller.context, |refusal| refused(&refusal)).await?;
-        if !with_line || done.executed.outcome.is_empty() {
+        if is_whole {
             return Ok(done);
         }
+        root_has_ended = true;
     }
 }
 

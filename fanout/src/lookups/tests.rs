@@ -7,7 +7,13 @@ use tokio::{sync::Semaphore, time::sleep};
 use uuid::Uuid;
 
 use super::*;
-use crate::protocol::Timing;
+use crate::protocol::{Mono, RenewalAnswer, ReplicaId, Tag, Timing};
+
+const TIMING: Timing = Timing {
+    lease: Duration::from_secs(1),
+    lease_max: Duration::from_secs(1),
+    drift: Duration::from_millis(50),
+};
 
 fn token(number: u8) -> Presented {
     Presented::Token(CredentialHash([number; 32]))
@@ -34,6 +40,15 @@ impl Database {
     }
 
     fn lookups(self: &Arc<Self>, flights_max: usize, deadline: Duration) -> Arc<Lookups> {
+        self.lookups_of(Machine::observer(TIMING), flights_max, deadline)
+    }
+
+    fn lookups_of(
+        self: &Arc<Self>,
+        machine: Machine,
+        flights_max: usize,
+        deadline: Duration,
+    ) -> Arc<Lookups> {
         let database = self.clone();
         let look: Look = Box::new(move |presented| {
             let database = database.clone();
@@ -45,13 +60,7 @@ impl Database {
                 Ok(presented.iter().map(|presented| found(presented, revoked)).collect())
             })
         });
-        let timing = Timing {
-            lease: Duration::from_secs(1),
-            lease_max: Duration::from_secs(1),
-            drift: Duration::from_millis(50),
-        };
-        let machine = Arc::new(RwLock::new(Machine::observer(timing)));
-        Arc::new(Lookups::new(look, machine, flights_max, deadline))
+        Arc::new(Lookups::new(look, Arc::new(RwLock::new(machine)), flights_max, deadline))
     }
 
     async fn until_sent(&self, statements: usize) {
@@ -103,6 +112,30 @@ async fn a_request_never_joins_a_flight_that_started_before_it_arrived() {
     database.until_sent(2).await;
     database.answers.add_permits(1);
     assert_eq!(late.await.unwrap().unwrap().standing, Standing::Invalid);
+}
+
+/// A connection to a server that was deposed reads what was so before this replica's last news.
+#[tokio::test]
+async fn what_was_read_below_what_is_applied_is_no_answer() {
+    let replica = ReplicaId(Uuid::from_u128(1));
+    for (head, answers) in [(1, true), (2, false)] {
+        let mut machine = Machine::new(TIMING, 10, 1);
+        machine.registered(replica);
+        let renewal = machine.renewal_sent(Mono(0)).unwrap();
+        let tag = Tag { log_id: Uuid::nil(), timeline: "00000001".to_owned() };
+        let head = RenewalAnswer {
+            tag,
+            head: Position(head),
+            leaf_at_applied: None,
+            leaf_at_head: Some([1; 32]),
+            database_time: DateTime::UNIX_EPOCH,
+        };
+        machine.renewal_answered(&renewal, Some(head), Mono(0));
+        let database = Database::new();
+        database.answers.add_permits(1);
+        let lookups = database.lookups_of(machine, 1, Duration::from_secs(5));
+        assert_eq!(lookups.find(token(7)).await.is_some(), answers);
+    }
 }
 
 /// One statement for all who wait, each asked for once, and to each their own answer.

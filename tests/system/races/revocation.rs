@@ -186,19 +186,78 @@ async fn a_line_that_grows_while_it_is_revoked_is_dead_to_its_last_token() {
             assert!(!client.accepts(token).await, "a token below the revoked one lives");
         }
         assert!(client.accepts(&beside).await, "its neighbour is none of the line");
-        let mut database = connection_to(server().await).await;
-        let alive: i64 = sqlx::query_scalar(
-            "with recursive line(id, revoked_at) as (
-                 select id, revoked_at from credentials where id = $1::uuid
-                 union select c.id, c.revoked_at from line join credentials c on c.minted_by = line.id
-             ) select count(*) from line where revoked_at is null",
-        )
-        .bind(&id)
-        .fetch_one(&mut database)
-        .await
-        .expect("the projection is there");
-        assert_eq!(alive, 0, "also of those whose answers were lost");
+        assert_eq!(line_alive(&id).await, 0, "also of those whose answers were lost");
     }
+}
+
+/// Mints a successor with a token, and ends the token by itself, on and on.
+async fn rotate_until_refused(client: Client, root: String) -> Vec<String> {
+    let mut tokens = vec![];
+    let mut with = root.clone();
+    loop {
+        let answer =
+            answer(client.post("/api/tokens", &json!({ "name": "successor" })).bearer_auth(&with)).await;
+        match answer.status {
+            201 => {
+                let made = answer.json();
+                let token = made["token"].as_str().expect("a token").to_owned();
+                if with != root {
+                    let (id, _) = tokens.last().expect("the one it was minted with");
+                    let end = client.request(Method::DELETE, &format!("/api/tokens/{id}")).bearer_auth(&with);
+                    // Somebody else may have ended it already.
+                    drop(end.send().await);
+                }
+                tokens.push((made["id"].as_str().expect("an id").to_owned(), token.clone()));
+                with = token;
+            }
+            401 | 403 => return tokens.into_iter().map(|(_, token)| token).collect(),
+            503 => {}
+            status => panic!("{status}: {}", answer.text),
+        }
+    }
+}
+
+/// Between a look at the line and the command one of it may leave a successor and end itself: then that
+/// command finds nothing live, and the successor is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_is_rotated_while_it_is_revoked_is_dead_to_its_last_token() {
+    let _turn = turn().await;
+    let (client, login) = somebody("rotation").await;
+    for _ in 0..20 {
+        let (id, root) = client.mint(&login.token, "root").await;
+        let rotators: Vec<_> =
+            (0..4).map(|_| tokio::spawn(rotate_until_refused(client.clone(), root.clone()))).collect();
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        // Those who end themselves meanwhile may keep it busy, and then it is asked again.
+        tally_tests::eventually("the line to be revoked", async || {
+            let request = client.request(Method::DELETE, &format!("/api/tokens/{id}?line=true"));
+            let status = answer(request.bearer_auth(&login.token)).await.status;
+            assert!([204, 503].contains(&status), "{status}");
+            (status == 204).then_some(())
+        })
+        .await;
+        assert_eq!(line_alive(&id).await, 0, "a successor lives");
+        for rotator in rotators {
+            for token in rotator.await.expect("a rotator ends") {
+                assert!(!client.accepts(&token).await, "a token below the revoked one lives");
+            }
+        }
+    }
+}
+
+/// How many of a token's line, itself included, were not revoked.
+async fn line_alive(root: &str) -> i64 {
+    let mut database = connection_to(server().await).await;
+    sqlx::query_scalar(
+        "with recursive line(id, revoked_at) as (
+             select id, revoked_at from credentials where id = $1::uuid
+             union select c.id, c.revoked_at from line join credentials c on c.minted_by = line.id
+         ) select count(*) from line where revoked_at is null",
+    )
+    .bind(root)
+    .fetch_one(&mut database)
+    .await
+    .expect("the projection is there")
 }
 
 #[tokio::test(flavor = "multi_thread")]
