@@ -84,7 +84,7 @@ pub enum Invalidation {
     Nothing,
     /// Every verdict that rests on this.
     Of(Dependency),
-    /// Every verdict there is: an event of a newer release, a repaired projection.
+    /// Every verdict there is: an event of a newer release, or one that is damaged.
     Everything,
 }
 

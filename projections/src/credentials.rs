@@ -39,6 +39,10 @@ impl Projection for Credentials {
         &["credentials_id_key"]
     }
 
+    fn makes_verdicts(&self) -> bool {
+        true
+    }
+
     async fn apply(&self, connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
         let mut minted = Rows::new(
             "copy credentials (hash, id, kind, user_id, minted_by, minted_by_kind, expires_at, revoked_at, position)

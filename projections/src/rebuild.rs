@@ -374,6 +374,12 @@ async fn flip(
         .bind(projection.name())
         .execute(&mut *transaction)
         .await?;
+    if projection.makes_verdicts() {
+        // No event tells that the rows are others. Whoever remembers a verdict is refused at its next
+        // renewal, forgets all, and registers anew; until then it stays listed, so that it is waited for.
+        execute(&mut transaction, "update replica set leaving = true").await?;
+        execute(&mut transaction, "update log_head set registry_epoch = registry_epoch + 1").await?;
+    }
     let live: Vec<String> = projection.tables().iter().map(|table| format!("public.{table}")).collect();
     exchange.insert(0, format!("set local lock_timeout = '{READERS_TIMEOUT}'"));
     exchange.insert(1, format!("lock table {} in access exclusive mode", live.join(", ")));

@@ -38,6 +38,10 @@ impl Projection for Sessions {
         &["sessions_pkey"]
     }
 
+    fn makes_verdicts(&self) -> bool {
+        true
+    }
+
     async fn apply(&self, connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
         let mut sessions = ById::<Session>::new();
         for recorded in events {

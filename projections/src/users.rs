@@ -33,6 +33,10 @@ impl Projection for Users {
         &["users_pkey"]
     }
 
+    fn makes_verdicts(&self) -> bool {
+        true
+    }
+
     async fn apply(&self, connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
         let mut accounts = ById::<Account>::new();
         for recorded in events {

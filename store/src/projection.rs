@@ -25,6 +25,11 @@ pub trait Projection: Send + Sync {
         &[]
     }
 
+    /// Whether verdicts on credentials are read from it, which replicas remember.
+    fn makes_verdicts(&self) -> bool {
+        false
+    }
+
     /// Folds a run of events, contiguous and in order, in a few set-wise statements.
     async fn apply(&self, connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error>;
 }

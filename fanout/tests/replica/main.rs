@@ -373,6 +373,29 @@ async fn a_list_that_cannot_be_read_is_not_one_of_short_leases() {
     assert!(waited > LEASE && waited < LEASE_MAX, "read at last, the list tells how long: {waited:?}");
 }
 
+/// The table said yes to a token that the log had revoked, and a replica remembers that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_rebuild_has_mended_is_forgotten() {
+    let Alone { replica, store, cluster, ada, token } = alone().await;
+    let command = authorize(ada.principal, revoke(&token)).unwrap();
+    replica.execute(&command, RequestContext::default()).await.unwrap();
+    let damage = "update credentials set revoked_at = null where id = $1";
+    sqlx::query(damage).bind(token.id.0).execute(store.pool()).await.unwrap();
+    replica.verify(&token.presented()).await.unwrap();
+    assert!(replica.remembered(&token.secret.hash()).is_some());
+    let credentials: Vec<_> =
+        tally_projections::inline().into_iter().filter(|projection| projection.makes_verdicts()).collect();
+    for (name, outcome) in
+        tally_projections::rebuild::rebuild(&cluster.options(), &credentials, |_, _| {}).await
+    {
+        outcome.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+    }
+    sleep(BOUND).await;
+    assert_eq!(replica.remembered(&token.secret.hash()), None);
+    assert_eq!(replica.verify(&token.presented()).await, Err(VerifyError::Invalid));
+    eventually("it has a lease again", Duration::from_secs(5), async || replica.status().lease_valid).await;
+}
+
 /// A newer release writes what this one cannot read. It is followed all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_of_a_newer_release_overthrows_everything() {
