@@ -1,5 +1,6 @@
 //! Where one is logged in: sessions are listed and ended.
 
+use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -259,6 +260,38 @@ async fn a_session_takes_those_it_started_with_it() {
         let expected = if how == "by id" { "requested" } else { "logged_out" };
         assert_eq!(reason(&client, &other.token, &id(&login.token)).await, json!(expected), "{how}");
     }
+}
+
+/// Where a clock stands ahead, a session seems to be over that will be accepted when the clock is right again.
+#[tokio::test]
+async fn what_only_a_clock_calls_over_is_ended_too() {
+    let client = client().await;
+    for how in ["below", "others"] {
+        let login = person("session-clock").await;
+        let other = again(&client, &login).await;
+        let cli = for_the_command_line(&client, &other).await;
+        let shift = async |hours: f64| {
+            let sql =
+                "update sessions set expires_at = expires_at + $2 * interval '1 hour' where id = $1::uuid";
+            let mut database = connection().await;
+            sqlx::query(sql).bind(id(&cli)).bind(hours).execute(&mut database).await.expect("a session");
+        };
+        let expires_in = expiry_of(&cli) - now();
+        let hours = expires_in.as_seconds_f64() / 3600.0 + 1.0;
+        // To whom an hour more has passed than it lasts.
+        shift(-hours).await;
+        match how {
+            "below" => expect(204, end(&client, &id(&other.token), &login.token)).await,
+            _ => expect(200, end_others(&client, &login.token)).await,
+        };
+        shift(hours).await;
+        assert!(!client.accepts(&cli).await, "{how}");
+    }
+}
+
+/// When a JWT says that it expires.
+fn expiry_of(jwt: &str) -> DateTime<Utc> {
+    DateTime::from_timestamp(claims(jwt)["exp"].as_i64().expect("seconds"), 0).expect("a time")
 }
 
 /// All but the one that asks, those it started itself included; the answer names them.

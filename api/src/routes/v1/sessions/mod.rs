@@ -13,7 +13,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tally_domain::{
     Principal, authorize,
@@ -42,6 +42,8 @@ use crate::{
 const COMMAND_LINE: &str = "command_line";
 /// Sessions ended in one command; more take several.
 const SESSIONS_PER_COMMAND: i64 = 100;
+/// So far a clock may stand ahead without a session being left to come back when it is set right.
+const CLOCKS_APART: TimeDelta = TimeDelta::days(1);
 /// Commands that end nothing, one after the other, before something is wrong.
 const IDLE_MAX: u32 = 3;
 
@@ -181,7 +183,7 @@ pub async fn end_other_sessions(State(app): State<App>, caller: Caller) -> Resul
     // What starts from here on is an other one only if one that ends has started it.
     let until = tally_store::head(app.pool()).await?.position;
     let others = async || {
-        let now = app.store.clock().now();
+        let now = app.store.clock().now() - CLOCKS_APART;
         other_sessions(app.pool(), user, current, until, now, SESSIONS_PER_COMMAND).await
     };
     let (mut sessions, mut all, mut idle) = (others().await?, Vec::new(), Idle::default());
@@ -209,7 +211,7 @@ pub(crate) async fn end_with_those_below(
 ) -> Result<Done<Vec<SessionId>>, ApiError> {
     let owner = principal.user().ok_or_else(ApiError::invalid_token)?;
     let below = async |since: Position| {
-        let now = app.store.clock().now();
+        let now = app.store.clock().now() - CLOCKS_APART;
         sessions_below(app.pool(), owner, session, since, now, SESSIONS_PER_COMMAND).await
     };
     let mut looked_at = tally_store::head(app.pool()).await?.position;
