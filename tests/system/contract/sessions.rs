@@ -278,7 +278,7 @@ async fn what_only_a_clock_calls_over_is_ended_too() {
         };
         let expires_in = expiry_of(&cli) - now();
         let hours = expires_in.as_seconds_f64() / 3600.0 + 1.0;
-        // To whom an hour more has passed than it lasts.
+        // As it looks to a clock by which it ended an hour ago.
         shift(-hours).await;
         match how {
             "below" => expect(204, end(&client, &id(&other.token), &login.token)).await,
