@@ -143,9 +143,14 @@ impl Lookups {
         arrival
     }
 
-    async fn look(&self, presented: Vec<Presented>) -> Option<Vec<Found>> {
+    /// What the database says, as of `applied` at least.
+    async fn look(&self, presented: Vec<Presented>, applied: Position) -> Option<Vec<Found>> {
         match timeout(self.deadline, (self.look)(presented)).await {
             Ok(Ok(found)) => {
+                if let Some(behind) = found.iter().find(|found| found.position < applied) {
+                    self.outage.failed(&Deposed { read: behind.position, applied });
+                    return None;
+                }
                 self.outage.worked();
                 Some(found)
             }
@@ -185,11 +190,7 @@ impl Plane {
                 (machine.ticket(), machine.applied())
             };
             let presented = passengers.iter().map(|passengers| passengers.presented).collect();
-            let Some(found) = self.lookups.look(presented).await else { continue };
-            if let Some(found) = found.iter().find(|found| found.position < applied) {
-                self.lookups.outage.failed(&Deposed { read: found.position, applied });
-                continue;
-            }
+            let Some(found) = self.lookups.look(presented, applied).await else { continue };
             let landed = passengers.into_iter().zip(found);
             let landed: Vec<(Passengers, Found)> =
                 landed.map(|(passengers, found)| passengers.judged(found)).collect();

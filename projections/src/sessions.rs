@@ -245,7 +245,8 @@ pub async fn list_sessions(
     Ok(entries.collect())
 }
 
-/// Live sessions of a person's other than `current`, `limit` at most: those that had started when the
+/// Sessions of a person's other than `current` that have not ended and expire after `expiring_after`, `limit` at
+/// most: those that had started when the
 /// log stood at `until`, and those that an ended session had started since.
 ///
 /// # Errors
@@ -255,7 +256,7 @@ pub async fn other_sessions(
     owner: UserId,
     current: Option<SessionId>,
     until: Position,
-    now: DateTime<Utc>,
+    expiring_after: DateTime<Utc>,
     limit: i64,
 ) -> Result<Vec<SessionId>, sqlx::Error> {
     let rows = sqlx::query_scalar!(
@@ -269,7 +270,7 @@ pub async fn other_sessions(
         owner.0,
         current.map(Uuid::from),
         until.0,
-        now,
+        expiring_after,
         limit,
     )
     .fetch_all(pool)
@@ -277,8 +278,9 @@ pub async fn other_sessions(
     Ok(rows.into_iter().map(SessionId).collect())
 }
 
-/// The sessions of a person's that one of theirs started, `limit` at most: those that are live, and
-/// of those that have started since the log stood at `since` also those that are not any more.
+/// The sessions of a person's that one of theirs started and that expire after `expiring_after`, `limit` at
+/// most: those that have not ended, and of those that have started since the log stood at `since` also those
+/// that have.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -287,7 +289,7 @@ pub async fn sessions_below(
     owner: UserId,
     parent: SessionId,
     since: Position,
-    now: DateTime<Utc>,
+    expiring_after: DateTime<Utc>,
     limit: i64,
 ) -> Result<Vec<SessionId>, sqlx::Error> {
     let rows = sqlx::query_scalar!(
@@ -297,7 +299,7 @@ pub async fn sessions_below(
             limit $4"#,
         parent.0,
         owner.0,
-        now,
+        expiring_after,
         limit,
         since.0,
     )

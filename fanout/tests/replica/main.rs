@@ -21,6 +21,7 @@ use tally_domain::{
 };
 use tally_events::Position;
 use tally_fanout::{By, LEASE_MAX, News, Presented, Replica, ReplicaSettings, RollCall, VerifyError};
+use tally_projections::{inline, rebuild::rebuild};
 use tally_store::{ExecuteError, Idempotency, RequestContext, Store};
 use tokio::{
     sync::broadcast::error::RecvError,
@@ -383,11 +384,10 @@ async fn what_a_rebuild_has_mended_is_forgotten() {
     sqlx::query(damage).bind(token.id.0).execute(store.pool()).await.unwrap();
     replica.verify(&token.presented()).await.unwrap();
     assert!(replica.remembered(&token.secret.hash()).is_some());
-    let credentials: Vec<_> =
-        tally_projections::inline().into_iter().filter(|projection| projection.makes_verdicts()).collect();
-    for (name, outcome) in
-        tally_projections::rebuild::rebuild(&cluster.options(), &credentials, |_, _| {}).await
-    {
+    let projections: Vec<_> = inline().into_iter().filter(|projection| projection.makes_verdicts()).collect();
+    let names: Vec<_> = projections.iter().map(|projection| projection.name()).collect();
+    assert_eq!(names, ["users", "sessions", "credentials"]);
+    for (name, outcome) in rebuild(&cluster.options(), &projections, |_, _| {}).await {
         outcome.unwrap_or_else(|error| panic!("{name}: {error:?}"));
     }
     sleep(BOUND).await;

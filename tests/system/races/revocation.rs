@@ -245,6 +245,30 @@ async fn a_line_that_is_rotated_while_it_is_revoked_is_dead_to_its_last_token() 
     }
 }
 
+/// A row that the log contradicts is found out, and not asked for on and on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_a_wrong_row_calls_live_is_not_called_revoked() {
+    let _turn = turn().await;
+    let (client, login) = somebody("damaged").await;
+    let (id, root) = client.mint(&login.token, "root").await;
+    let (child, _) = client.mint(&root, "child").await;
+    let delete = async |path: &str| {
+        answer(client.request(Method::DELETE, path).bearer_auth(&login.token)).await.status
+    };
+    let say = async |revoked_at: &str| {
+        let mut database = connection_to(server().await).await;
+        let wrong = format!("update credentials set revoked_at = {revoked_at} where id = $1::uuid");
+        sqlx::query(sqlx::AssertSqlSafe(wrong)).bind(&child).execute(&mut database).await.expect("a row");
+    };
+    assert_eq!(delete(&format!("/api/tokens/{child}")).await, 204);
+    say("null").await;
+    let began = std::time::Instant::now();
+    assert_eq!(delete(&format!("/api/tokens/{id}?line=true")).await, 503);
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "it went on: {:?}", began.elapsed());
+    say("clock_timestamp()").await;
+    assert_eq!(delete(&format!("/api/tokens/{id}?line=true")).await, 204);
+}
+
 /// How many of a token's line, itself included, were not revoked.
 async fn line_alive(root: &str) -> i64 {
     let mut database = connection_to(server().await).await;

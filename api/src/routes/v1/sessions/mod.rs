@@ -183,8 +183,8 @@ pub async fn end_other_sessions(State(app): State<App>, caller: Caller) -> Resul
     // What starts from here on is an other one only if one that ends has started it.
     let until = tally_store::head(app.pool()).await?.position;
     let others = async || {
-        let now = app.store.clock().now() - CLOCKS_APART;
-        other_sessions(app.pool(), user, current, until, now, SESSIONS_PER_COMMAND).await
+        let expiring_after = app.store.clock().now() - CLOCKS_APART;
+        other_sessions(app.pool(), user, current, until, expiring_after, SESSIONS_PER_COMMAND).await
     };
     let (mut sessions, mut all, mut idle) = (others().await?, Vec::new(), Idle::default());
     loop {
@@ -211,8 +211,8 @@ pub(crate) async fn end_with_those_below(
 ) -> Result<Done<Vec<SessionId>>, ApiError> {
     let owner = principal.user().ok_or_else(ApiError::invalid_token)?;
     let below = async |since: Position| {
-        let now = app.store.clock().now() - CLOCKS_APART;
-        sessions_below(app.pool(), owner, session, since, now, SESSIONS_PER_COMMAND).await
+        let expiring_after = app.store.clock().now() - CLOCKS_APART;
+        sessions_below(app.pool(), owner, session, since, expiring_after, SESSIONS_PER_COMMAND).await
     };
     let mut looked_at = tally_store::head(app.pool()).await?.position;
     let (mut started, mut idle) = (below(looked_at).await?, Idle::default());
